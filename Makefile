@@ -1,0 +1,30 @@
+# `make setup`, `make example`, `make test`: all that is needed to try petbone and to work on it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup example lint types test clean
+
+setup: $(VENV)/.installed
+
+# The constraints file names the torch release that the project is tested with.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+example: setup
+	$(BIN)/python examples/phantom_patient.py example-output
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+test: lint types
+	$(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) example-output

@@ -1,0 +1,9 @@
+"""What petbone raises when the fault is not its own; the command line turns each into an exit status."""
+
+
+class InputError(ValueError):
+    """The input cannot be used. One line: which file, what was found, what was expected, what to do."""
+
+
+class ResourceError(RuntimeError):
+    """The machine is too small (memory or disk). One line, with the figure."""
