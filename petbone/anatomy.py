@@ -42,7 +42,9 @@ def _ribs(first_id: int, side: str) -> list[Bone]:
 
 
 def _pair(first_id: int, name: str, group: str, snomed: str) -> list[Bone]:
-    return [Bone(first_id + n, f"{name}_{side}", side, group, snomed) for n, side in enumerate(("left", "right"))]
+    return [
+        Bone(first_id + n, f"{name}_{side}", side, group, snomed) for n, side in enumerate(("left", "right"))
+    ]
 
 
 BONES: tuple[Bone, ...] = (
