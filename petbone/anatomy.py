@@ -91,6 +91,10 @@ SKELETON_49: tuple[int, ...] = tuple(range(1, 50))
 """Labels of the 49 bones of Lindgren Belal et al. 2019: the default denominator of a skeletal index."""
 
 
+STANDARD_VOLUME_ML: dict[int, float] = {bone.id: 1.0 for bone in ALL_BONES}
+"""Volume of each bone of the standard skeleton."""
+
+
 def colour(bone_id: int) -> tuple[int, int, int]:
     """Display colour of a label, RGB 0 to 255: hue steps by the golden angle so that neighbours differ."""
     hue = (bone_id * 0.61803398875) % 1.0

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating]
-AnyArray = npt.NDArray[np.generic]
 Box = tuple[slice, slice, slice]
 
 
@@ -34,7 +33,7 @@ class Unit(Enum):
         return -1024.0 if self is Unit.HU else 0.0
 
 
-def _frozen(array: AnyArray) -> AnyArray:
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """View of `array` that refuses writes; the caller's own array stays writable and is not copied.
 
     numpy cannot tell when somebody writes into an array, so a derived quantity could go stale.
@@ -77,7 +76,8 @@ class Grid:
     @property
     def spacing_mm(self) -> npt.NDArray[np.float64]:
         """(3,) voxel edge along each array axis: the column lengths of the matrix."""
-        return np.linalg.norm(self.mm_from_ijk[:3, :3], axis=0)
+        squares: npt.NDArray[np.float64] = (self.mm_from_ijk[:3, :3] ** 2).sum(axis=0)
+        return np.sqrt(squares)
 
     @property
     def voxel_ml(self) -> float:
@@ -87,7 +87,7 @@ class Grid:
     @property
     def ijk_from_mm(self) -> npt.NDArray[np.float64]:
         """(4, 4) inverse of `mm_from_ijk`."""
-        return np.linalg.inv(self.mm_from_ijk)
+        return np.linalg.inv(self.mm_from_ijk).astype(np.float64)
 
     @property
     def shear_deg(self) -> float:
@@ -137,7 +137,7 @@ class Volume:
     Raises ValueError if the array does not fit the grid, TypeError if labels are not integers.
     """
 
-    data: npt.NDArray[np.generic]
+    data: npt.NDArray[Any]
     grid: Grid
     unit: Unit
 
@@ -148,7 +148,7 @@ class Volume:
             raise TypeError(f"labels must be integers, got {self.data.dtype}")
         object.__setattr__(self, "data", _frozen(self.data))
 
-    def with_data(self, data: npt.NDArray[np.generic], unit: Unit | None = None) -> Volume:
+    def with_data(self, data: npt.NDArray[Any], unit: Unit | None = None) -> Volume:
         """Same grid, new values."""
         return replace(self, data=data, unit=unit or self.unit)
 

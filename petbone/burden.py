@@ -1,0 +1,305 @@
+"""The tables of one PET: a row per bone, a row per hotspot.
+
+Absent, cut and zero are three different answers: a value that does not exist is empty, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import ndimage
+
+from petbone.anatomy import ALL_BONES, BONES, BY_ID, STANDARD_VOLUME_ML
+from petbone.hotspots import core
+from petbone.peak import EANM_RADIUS_MM, IBSI_RADIUS_MM, sphere_means
+from petbone.resample import Occupancy
+from petbone.volume import Box, Grid, Volume
+
+BONE_COLUMNS = (
+    "id name side group status seen_fraction name_confidence volume_ml pet_volume_ml suv_mean suv_sd "
+    "suv_median suv_max suv_peak hotspot_count hotspot_volume_ml hotspot_fraction hotspot_tlu_g shift_mm "
+    "shift_uncertainty_mm cut_by suv_peak_eanm"
+).split()
+
+HOTSPOT_COLUMNS = (
+    "hotspot bone bone_share name_confidence other_bones volume_ml suv_max suv_mean suv_peak tlu_g "
+    "x_mm y_mm z_mm hu_mean suv_peak_local suv_peak_eanm"
+).split()
+
+DEFINITIONS: dict[str, str] = {
+    "status": "complete; cut (touches the border of the bone map, or reaches out of the PET); or absent",
+    "seen_fraction": "part of the bone inside both images; for a cut bone an estimate from the volumes of "
+    "the standard skeleton, scaled to the complete bones of this patient",
+    "cut_by": "through which side of the bone map the bone leaves, or pet",
+    "name_confidence": "mean probability of the name over the bone's voxels, by the network; empty for masks "
+    "made elsewhere",
+    "volume_ml": "voxels of the bone x voxel volume, on the grid of the bone map (for hotspots: sum of "
+    "occupancy x PET voxel volume, occupancy by any bone of the rule)",
+    "pet_volume_ml": "sum of occupancy x PET voxel volume; equals volume_ml unless the bone reaches "
+    "out of the PET",
+    "suv_mean": "occupancy-weighted mean of SUVbw on the PET's own grid",
+    "suv_sd": "occupancy-weighted population standard deviation",
+    "suv_median": "occupancy-weighted median",
+    "suv_max": "highest SUV of the voxels that are at least half bone (the fullest, where none is)",
+    "suv_peak": "IBSI global peak: highest mean over a sphere of 6.2 mm radius (1 cm3) centred on a voxel "
+    "of the region that counts for suv_max; the sphere may leave the region",
+    "suv_peak_local": "IBSI local peak: the same sphere at the voxel of SUVmax",
+    "suv_peak_eanm": "as suv_peak, with the EANM sphere of 12 mm diameter",
+    "hotspot_count": "hotspots of which this bone holds the largest share",
+    "hotspot_volume_ml": "sum of occupancy by this bone x voxel volume, over the voxels of all hotspots",
+    "hotspot_fraction": "hotspot_volume_ml / pet_volume_ml",
+    "hotspot_tlu_g": "sum of SUV x occupancy by this bone x voxel volume, over the voxels of all hotspots",
+    "shift_mm": "distance of the PET from the CT at this bone; not measured yet",
+    "bone_share": "part of the hotspot's occupancy that this bone has",
+    "other_bones": "further bones of the hotspot with their shares",
+    "tlu_g": "total lesion uptake: sum of SUV x occupancy x voxel volume",
+    "x_mm": "position of the voxel with SUVmax, RAS millimetres",
+    "hu_mean": "mean HU of the bone's CT voxels whose centre lies in a voxel of the hotspot",
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What of one bone the images hold."""
+
+    status: str  # complete, cut, absent
+    fraction: float | None
+    cut_by: str
+    volume_ml: float | None
+
+
+def border_sides(bones: Volume) -> dict[int, tuple[str, ...]]:
+    """Which sides of the bone map every label touches, in the patient's terms (``superior``, ``left``...)."""
+    names = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
+    axes = bones.grid.mm_from_ijk[:3, :3] / bones.grid.spacing_mm
+    sides: dict[int, list[str]] = {}
+    for axis in range(3):
+        world = int(np.abs(axes[:, axis]).argmax())
+        for end, sign in ((0, -1), (-1, 1)):
+            direction = names[world][int(sign * axes[world, axis] > 0)]
+            for label in np.unique(bones.data.take(end, axis=axis)):
+                if label and direction not in sides.setdefault(int(label), []):
+                    sides[int(label)].append(direction)
+    return {label: tuple(found) for label, found in sides.items()}
+
+
+def what_was_seen(bones: Volume, occupied: Occupancy | None) -> dict[int, Seen]:
+    """Status, seen fraction and volume of each of the bones, by label.
+
+    With `occupied`, a bone that reaches out of the PET is cut too.
+    """
+    counts = np.bincount(bones.data.ravel(order="K"), minlength=256)
+    volume_ml = counts * bones.grid.voxel_ml
+    in_pet_ml = volume_ml if occupied is None else occupied.volumes_ml()
+    sides = border_sides(bones)
+    whole = [b.id for b in BONES if counts[b.id] and b.id not in sides]
+    # A skeleton larger or smaller than the standard one: by the bones that are whole.
+    ratios = [volume_ml[label] / STANDARD_VOLUME_ML[label] for label in whole]
+    scale = float(np.median(ratios)) if len(ratios) >= 3 else 1.0
+    seen = {}
+    for bone in ALL_BONES:
+        ml = float(volume_ml[bone.id])
+        if not ml:
+            seen[bone.id] = Seen("absent", None, "", None)
+            continue
+        inside = min(float(in_pet_ml[bone.id]) / ml, 1.0)
+        cut_by = list(sides.get(bone.id, ()))
+        expected_ml = max(STANDARD_VOLUME_ML[bone.id] * scale, ml) if cut_by else ml
+        if inside < 1 - 1e-3:
+            cut_by.append("pet")
+        fraction = inside * ml / expected_ml
+        seen[bone.id] = Seen(
+            "cut" if cut_by else "complete", fraction if cut_by else 1.0, " ".join(cut_by), ml
+        )
+    return seen
+
+
+def bone_table(
+    suv: Volume,
+    occupied: Occupancy,
+    hotspots: Volume,
+    seen: dict[int, Seen],
+    confidence: dict[int, float] | None = None,
+) -> pd.DataFrame:
+    """A row per bone (all 62, and the variants that occur), the columns of `BONE_COLUMNS`."""
+    values = suv.data.reshape(-1)
+    numbers = hotspots.data.reshape(-1)
+    owners = hotspot_owners(occupied, hotspots)
+    rows = []
+    for bone in ALL_BONES:
+        state = seen[bone.id]
+        if bone not in BONES and state.status == "absent":
+            continue
+        row: dict[str, Any] = dict.fromkeys(BONE_COLUMNS)
+        row |= {"id": bone.id, "name": bone.name, "side": bone.side, "group": bone.group}
+        row |= {"status": state.status, "seen_fraction": state.fraction, "cut_by": state.cut_by}
+        row |= {"volume_ml": state.volume_ml}
+        if state.status != "absent" and confidence is not None:
+            row["name_confidence"] = confidence.get(bone.id)
+        entries = occupied.of(bone.id)
+        voxel, fraction = occupied.voxel[entries], occupied.fraction[entries]
+        if voxel.size:
+            value = values[voxel].astype(np.float64)
+            row |= _uptake(suv, voxel, fraction, value)
+            hot = numbers[voxel] > 0
+            volume_ml = float(fraction[hot].sum() * suv.grid.voxel_ml)
+            row["hotspot_count"] = int((owners == bone.id).sum())
+            row["hotspot_volume_ml"] = volume_ml
+            row["hotspot_fraction"] = volume_ml / row["pet_volume_ml"]
+            row["hotspot_tlu_g"] = float((fraction[hot] * value[hot]).sum() * suv.grid.voxel_ml)
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=BONE_COLUMNS)
+    table["hotspot_count"] = table["hotspot_count"].astype("Int64")
+    return table
+
+
+def _uptake(
+    suv: Volume,
+    voxel: npt.NDArray[np.int64],
+    fraction: npt.NDArray[np.float64],
+    value: npt.NDArray[np.float64],
+) -> dict[str, float]:
+    """Occupancy-weighted statistics of one region; at least one voxel."""
+    weight = float(fraction.sum())
+    mean = float((fraction * value).sum() / weight)
+    counts = core(fraction)
+    return {
+        "pet_volume_ml": weight * suv.grid.voxel_ml,
+        "suv_mean": mean,
+        "suv_sd": float(np.sqrt((fraction * (value - mean) ** 2).sum() / weight)),
+        "suv_median": weighted_median(value, fraction),
+        "suv_max": float(value[counts].max()),
+        "suv_peak": float(sphere_means(suv, voxel[counts], IBSI_RADIUS_MM).max()),
+        "suv_peak_eanm": float(sphere_means(suv, voxel[counts], EANM_RADIUS_MM).max()),
+    }
+
+
+def weighted_median(value: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]) -> float:
+    """Where the running weight reaches half; between two values when it does so exactly (numpy's median)."""
+    order = np.argsort(value, kind="stable")
+    running = np.cumsum(weight[order])
+    half = running[-1] / 2
+    at = int(np.searchsorted(running, half * (1 - 1e-12)))
+    middle = float(value[order[at]])
+    if at + 1 < value.size and abs(running[at] - half) <= 1e-12 * running[-1]:
+        return (middle + float(value[order[at + 1]])) / 2
+    return middle
+
+
+def hotspot_owners(occupied: Occupancy, hotspots: Volume) -> npt.NDArray[np.int64]:
+    """(n,) label of the bone with the largest share of each hotspot, in the order of the numbers."""
+    owners: npt.NDArray[np.int64] = _shares(occupied, hotspots).argmax(axis=1)
+    return owners
+
+
+def _shares(occupied: Occupancy, hotspots: Volume) -> npt.NDArray[np.float64]:
+    """(n, 256) sum of occupancy of each hotspot by label."""
+    number = hotspots.data.reshape(-1)[occupied.voxel].astype(np.int64)
+    inside = number > 0
+    n = int(hotspots.data.max(initial=0))
+    key = (number[inside] - 1) * 256 + occupied.label[inside]
+    shares = np.bincount(key, occupied.fraction[inside], minlength=n * 256).astype(np.float64)
+    return shares.reshape(n, 256)
+
+
+def hotspot_table(
+    suv: Volume,
+    occupied: Occupancy,
+    hotspots: Volume,
+    searched: tuple[int, ...],
+    confidence: dict[int, float] | None = None,
+    hu_mean: dict[int, float] | None = None,
+) -> pd.DataFrame:
+    """A row per hotspot, hottest first, the columns of `HOTSPOT_COLUMNS`.
+
+    `searched` are the labels of the rule that found them; other bones do not count towards volume.
+    """
+    values = suv.data.reshape(-1)
+    voxel, fraction = occupied.total(searched)
+    number = hotspots.data.reshape(-1)[voxel]
+    inside = np.flatnonzero(number)
+    inside = inside[np.argsort(number[inside], kind="stable")]
+    starts = np.searchsorted(number[inside], np.arange(1, int(hotspots.data.max(initial=0)) + 2))
+    shares = _shares(occupied, hotspots)
+    rows = []
+    for n, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True), start=1):
+        part = inside[start:stop]
+        value = values[voxel[part]].astype(np.float64)
+        full = fraction[part]
+        counts = np.flatnonzero(core(full))
+        spot = voxel[part[counts]]
+        peaks = sphere_means(suv, spot, IBSI_RADIUS_MM)
+        hottest = np.flatnonzero(value[counts] == value[counts].max())
+        at = hottest[peaks[hottest].argmax()]
+        x, y, z = suv.grid.mm(np.unravel_index(spot[at], suv.grid.shape))
+        share = shares[n - 1] / shares[n - 1].sum()
+        owners = np.argsort(-share, kind="stable")
+        owner = BY_ID[int(owners[0])]
+        tlu_g = float((full * value).sum() * suv.grid.voxel_ml)
+        volume_ml = float(full.sum() * suv.grid.voxel_ml)
+        rows.append(
+            {
+                "hotspot": n,
+                "bone": owner.name,
+                "bone_share": float(share[owner.id]),
+                "name_confidence": None if confidence is None else confidence.get(owner.id),
+                "other_bones": " ".join(
+                    f"{BY_ID[int(b)].name}:{share[b]:.2f}" for b in owners[1:] if share[b] > 0
+                ),
+                "volume_ml": volume_ml,
+                "suv_max": float(value[counts].max()),
+                "suv_mean": tlu_g / volume_ml,
+                "suv_peak": float(peaks.max()),
+                "tlu_g": tlu_g,
+                "x_mm": float(x),
+                "y_mm": float(y),
+                "z_mm": float(z),
+                "hu_mean": None if hu_mean is None else hu_mean.get(n),
+                "suv_peak_local": float(peaks[at]),
+                "suv_peak_eanm": float(sphere_means(suv, spot, EANM_RADIUS_MM).max()),
+            }
+        )
+    return pd.DataFrame(rows, columns=HOTSPOT_COLUMNS)
+
+
+def hotspot_hu(ct: Volume, bones: Volume, hotspots: Volume, searched: tuple[int, ...]) -> dict[int, float]:
+    """Mean HU of the searched bones' CT voxels whose centre lies in a voxel of each hotspot.
+
+    A hotspot without such a voxel is missing from the answer. Raises ValueError if the grids of CT and
+    bones differ.
+    """
+    if not ct.grid.same_as(bones.grid):
+        raise ValueError("the CT and the bones lie on different grids")
+    means = {}
+    wanted = np.zeros(256, dtype=bool)
+    wanted[list(searched)] = True
+    pet_from_ct = hotspots.grid.ijk_from_mm @ ct.grid.mm_from_ijk
+    for number, box in enumerate(ndimage.find_objects(hotspots.data), start=1):
+        if box is None:
+            continue
+        inside = _box_on(ct.grid, hotspots.grid, box)
+        if inside is None:
+            continue
+        ijk = np.array(np.nonzero(wanted[bones.data[inside]]))
+        start = np.array([[s.start] for s in inside])
+        at = np.rint(pet_from_ct[:3, :3] @ (ijk + start) + pet_from_ct[:3, 3:]).astype(np.int64)
+        known = ((at >= 0) & (at < np.array(hotspots.grid.shape)[:, None])).all(axis=0)
+        hit = np.flatnonzero(known)[hotspots.data[tuple(at[:, known])] == number]
+        if hit.size:
+            means[number] = float(ct.data[inside][tuple(ijk[:, hit])].mean())
+    return means
+
+
+def _box_on(grid: Grid, other: Grid, box: Box) -> Box | None:
+    """Box of `grid` that holds the box `box` of `other`; None if they do not meet."""
+    ends = np.stack(np.meshgrid(*[(s.start - 0.5, s.stop - 0.5) for s in box], indexing="ij"), axis=-1)
+    corners = grid.ijk(other.mm(ends.reshape(8, 3)))
+    low = np.clip(np.floor(corners.min(axis=0)), 0, grid.shape).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, grid.shape).astype(int)
+    if (high <= low).any():
+        return None
+    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])

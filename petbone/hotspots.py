@@ -1,0 +1,228 @@
+"""Hotspots: connected voxels of high uptake inside bone, on the grid of the PET.
+
+A voxel can belong to a hotspot if any bone of the rule fills a part of it; how large that part is decides
+how much the voxel counts in every volume and sum. A *core* voxel is at least half bone: SUVmax is read from
+core voxels alone (from the fullest ones where a thin bone has none), so that a hot bladder beside the sacrum
+does not become the SUVmax of bone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from petbone.anatomy import SKELETON_49
+from petbone.resample import Occupancy
+from petbone.volume import Box, Unit, Volume
+
+Operator = Literal[">=", ">"]
+Method = Literal["fixed", "fraction_of_max", "a50"]
+
+CORE_OCCUPANCY = 0.5
+
+
+@dataclass(frozen=True)
+class HotspotRule:
+    """How hotspots are delineated. Data, so that a report can print all of it.
+
+    * ``fixed``: voxels `operator` `threshold`.
+    * ``fraction_of_max``: those, then around each the connected voxels of bone at or above
+      `fraction` x its SUVmax.
+    * ``a50``: those, then around each the connected voxels of bone at or above 50 % of (its SUVmax + the
+      local background), background being the mean over a shell one voxel thick, 25 mm outside the isocontour
+      of 70 % of SUVmax, without voxels above SUV 2.5 (Oprea-Lager).
+
+    Raises ValueError on values outside their range.
+    """
+
+    name: str
+    threshold: float
+    operator: Operator = ">="
+    method: Method = "fixed"
+    fraction: float = 0.5
+    connectivity: Literal[6, 18, 26] = 26
+    min_volume_ml: float = 0.0
+    bones: tuple[int, ...] = SKELETON_49
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.threshold):
+            raise ValueError(f"rule {self.name}: threshold must be a number, got {self.threshold}")
+        if self.operator not in (">=", ">"):
+            raise ValueError(f"rule {self.name}: operator must be >= or >, got {self.operator!r}")
+        if self.method not in ("fixed", "fraction_of_max", "a50"):
+            raise ValueError(f"rule {self.name}: unknown method {self.method!r}")
+        if self.connectivity not in (6, 18, 26):
+            raise ValueError(f"rule {self.name}: connectivity must be 6, 18 or 26, got {self.connectivity}")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"rule {self.name}: fraction must be in (0, 1], got {self.fraction}")
+        if not self.min_volume_ml >= 0:
+            raise ValueError(
+                f"rule {self.name}: min_volume_ml must not be negative, got {self.min_volume_ml}"
+            )
+
+    def above(self, suv: npt.NDArray[np.floating], threshold: float | None = None) -> npt.NDArray[np.bool_]:
+        """Where `suv` passes the threshold of the rule (or another one), by its operator."""
+        value = np.float32(self.threshold if threshold is None else threshold)
+        return suv >= value if self.operator == ">=" else suv > value
+
+
+def core(fraction: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which voxels count for a maximum: at least half full, or the fullest where none is."""
+    if fraction.size == 0:
+        return np.zeros(0, dtype=bool)
+    return fraction >= min(CORE_OCCUPANCY, float(fraction.max())) - 1e-9
+
+
+def find_hotspots(suv: Volume, bones: Occupancy, rule: HotspotRule) -> Volume:
+    """Hotspot numbers on the grid of `suv`, uint16, 1 = highest SUVmax; 0 elsewhere.
+
+    Raises ValueError when `suv` is not SUV or lies on another grid than `bones`.
+    """
+    if suv.unit is not Unit.SUV:
+        raise ValueError(f"hotspots are found in SUV, got {suv.unit.value}")
+    if not suv.grid.same_as(bones.grid):
+        raise ValueError("the occupancy belongs to another grid than the SUV image")
+    values = np.ascontiguousarray(suv.data).reshape(-1)
+    voxel, fraction = bones.total(rule.bones)
+    seeds = rule.above(values[voxel])
+    if not seeds.any():
+        return suv.with_data(np.zeros(suv.grid.shape, dtype=np.uint16), Unit.LABEL)
+
+    occupied = np.zeros(values.size, dtype=np.float32)
+    occupied[voxel] = fraction
+    occupied = occupied.reshape(suv.grid.shape)
+    hot = np.zeros(values.size, dtype=bool)
+    hot[voxel[seeds]] = True
+    found = _components(hot.reshape(suv.grid.shape), rule.connectivity)
+    if rule.method != "fixed":
+        found = _regrown(suv, occupied, found, rule)
+    return suv.with_data(_ranked(found, suv, voxel, fraction, rule), Unit.LABEL)
+
+
+def _components(mask: npt.NDArray[np.bool_], connectivity: Literal[6, 18, 26]) -> npt.NDArray[np.int32]:
+    """Connected components of `mask`, found in its bounding box alone."""
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    box = _bounding_box(mask)
+    labels[box] = cc3d.connected_components(np.ascontiguousarray(mask[box]), connectivity=connectivity)
+    return labels
+
+
+def _bounding_box(mask: npt.NDArray[np.bool_]) -> Box:
+    sides = []
+    for axis in range(3):
+        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        sides.append(slice(int(used[0]), int(used[-1]) + 1))
+    return sides[0], sides[1], sides[2]
+
+
+def _ranked(
+    found: npt.NDArray[np.int32],
+    suv: Volume,
+    voxel: npt.NDArray[np.int64],
+    fraction: npt.NDArray[np.float64],
+    rule: HotspotRule,
+) -> npt.NDArray[np.uint16]:
+    """Components renumbered by falling SUVmax, those below the smallest volume left out."""
+    values = suv.data.reshape(-1)
+    number = found.reshape(-1)[voxel]
+    inside = np.flatnonzero(number)
+    number, full, value = number[inside], fraction[inside], values[voxel[inside]]
+    n = int(number.max(initial=0)) + 1
+    volume_ml = np.bincount(number, full, minlength=n) * suv.grid.voxel_ml
+    fullest = np.zeros(n)
+    np.maximum.at(fullest, number, full)
+    counts = full >= np.minimum(CORE_OCCUPANCY, fullest)[number] - 1e-9
+    highest = np.full(n, -np.inf)
+    np.maximum.at(highest, number[counts], value[counts])
+    kept = np.flatnonzero((volume_ml >= rule.min_volume_ml - 1e-9) & (volume_ml > 0))
+    kept = kept[np.argsort(-highest[kept], kind="stable")]
+    if kept.size > np.iinfo(np.uint16).max:
+        raise ValueError(
+            f"rule {rule.name} finds {kept.size} hotspots; its threshold cannot be meant for this image"
+        )
+    rank = np.zeros(n, dtype=np.uint16)
+    rank[kept] = np.arange(1, kept.size + 1)
+    return rank[found]
+
+
+def _regrown(
+    suv: Volume, occupied: npt.NDArray[np.float32], seeds: npt.NDArray[np.int32], rule: HotspotRule
+) -> npt.NDArray[np.int32]:
+    """Each seed grown or shrunk to its own threshold; the hotter seed keeps a voxel that two want."""
+    grown = np.zeros_like(seeds)
+    peaks = []
+    for number, box in enumerate(ndimage.find_objects(seeds), start=1):
+        inside = (seeds[box] == number) & core_mask(occupied[box], seeds[box] == number)
+        at = np.unravel_index(np.where(inside, suv.data[box], -np.inf).argmax(), inside.shape)
+        place = tuple(int(a) + s.start for a, s in zip(at, box, strict=True))
+        peaks.append((float(suv.data[place]), place, number))
+    for highest, place, number in sorted(peaks, reverse=True):
+        if grown[place]:
+            continue  # a hotter focus has taken this one in
+        threshold = rule.fraction * highest
+        if rule.method == "a50":
+            threshold = 0.5 * (highest + local_background(suv, place))
+        region, box = _connected_at(suv, occupied, place, threshold, rule)
+        region &= grown[box] == 0
+        grown[box][region] = number
+    return grown
+
+
+def core_mask(occupied: npt.NDArray[np.float32], region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The core voxels of a region, given how full of bone every voxel is."""
+    highest = min(CORE_OCCUPANCY, float(occupied[region].max()))
+    return occupied >= highest - 1e-6
+
+
+def _connected_at(
+    suv: Volume,
+    occupied: npt.NDArray[np.float32],
+    place: tuple[int, ...],
+    threshold: float,
+    rule: HotspotRule,
+) -> tuple[npt.NDArray[np.bool_], Box]:
+    """Voxels of bone at or above `threshold` connected to `place`, in a box grown to hold them."""
+    margin = np.ceil(40.0 / suv.grid.spacing_mm).astype(int)
+    while True:
+        box = _box_around(place, margin, suv.grid.shape)
+        mask = (suv.data[box] >= np.float32(threshold)) & (occupied[box] > 0)
+        labels = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=rule.connectivity)
+        region = labels == labels[tuple(p - s.start for p, s in zip(place, box, strict=True))]
+        region &= mask
+        used = _bounding_box(region)
+        clipped = any(
+            (u.start == 0 and b.start > 0) or (u.stop == n and b.stop < whole)
+            for u, b, n, whole in zip(used, box, region.shape, suv.grid.shape, strict=True)
+        )
+        if not clipped:
+            return region, box
+        margin = margin * 2
+
+
+def _box_around(place: tuple[int, ...], margin: npt.NDArray[np.int_], shape: tuple[int, int, int]) -> Box:
+    low = [max(int(p - m), 0) for p, m in zip(place, margin, strict=True)]
+    high = [min(int(p + m) + 1, n) for p, m, n in zip(place, margin, shape, strict=True)]
+    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
+
+
+def local_background(suv: Volume, place: tuple[int, ...]) -> float:
+    """Background of the A50 rule for the focus whose hottest voxel is `place`.
+
+    Mean SUV of the voxels on a shell one voxel thick, 25 mm outside the isocontour of 70 % of the maximum,
+    leaving out those above SUV 2.5; 0 when none is left. Oprea-Lager, as cited in the documentation.
+    """
+    margin = np.ceil(60.0 / suv.grid.spacing_mm).astype(int)
+    box = _box_around(place, margin, suv.grid.shape)
+    values = suv.data[box]
+    hot = values >= 0.7 * suv.data[place]
+    labels = cc3d.connected_components(np.ascontiguousarray(hot), connectivity=26)
+    focus = labels == labels[tuple(p - s.start for p, s in zip(place, box, strict=True))]
+    away_mm = ndimage.distance_transform_edt(~focus, sampling=suv.grid.spacing_mm)
+    shell = np.abs(away_mm - 25.0) <= suv.grid.spacing_mm.mean() / 2
+    cold = values[shell & (values <= 2.5)]
+    return float(cold.mean()) if cold.size else 0.0

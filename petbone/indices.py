@@ -1,0 +1,207 @@
+"""Indices of tumour burden in the skeleton: published ones by name, and a researcher's own.
+
+An index is data (`petbone/data/indices.toml`): threshold, operator, bones, reference. Its value is read on
+the grid of the PET, every voxel counting by the part of it that bone fills.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from petbone.anatomy import BONES, BY_NAME, SKELETON_49, STANDARD_VOLUME_ML
+from petbone.hotspots import HotspotRule, core, find_hotspots
+from petbone.resample import Occupancy
+from petbone.volume import Volume
+
+Statistic = Literal["volume_percent", "volume_ml", "tlu_g", "suv_mean", "suv_max"]
+
+BONE_SETS: dict[str, tuple[int, ...]] = {
+    "skeleton_49": SKELETON_49,
+    "skeleton_62": tuple(bone.id for bone in BONES),
+}
+
+COLUMNS = (
+    "index value unit numerator_ml denominator_ml denominator_seen_fraction threshold operator "
+    "connectivity min_volume_ml bones reference note"
+).split()
+
+DEFAULT_INDEX = {"naf": "PET15", "choline": "A50", "psma": "SUV3"}
+"""Which index's hotspots are listed when none is named, by tracer."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """One index: what is found (`rule`, None for a plain uptake statistic) and what is made of it."""
+
+    name: str
+    tracer: str  # the tracer it was published for, or empty
+    statistic: Statistic
+    unit: str
+    bones: str  # how the set was named
+    labels: tuple[int, ...]
+    rule: HotspotRule | None
+    reference: str
+    note: str
+
+
+_RULE_KEYS = ("operator", "method", "fraction", "connectivity", "min_volume_ml")
+_KEYS = {"name", "tracer", "statistic", "unit", "threshold", "bones", "reference", "note", *_RULE_KEYS}
+
+
+def parse_indices(text: str, source: str) -> tuple[Index, ...]:
+    """The indices of a TOML text with one ``[[index]]`` table each.
+
+    Raises ValueError, naming `source`, on unknown or missing keys and values that make no sense.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{source}: not TOML: {error}") from error
+    tables = document.get("index")
+    if not isinstance(tables, list) or not tables or set(document) != {"index"}:
+        raise ValueError(f"{source}: expected [[index]] tables and nothing else, found {sorted(document)}")
+    indices = tuple(_parse(table, source) for table in tables)
+    names = [index.name for index in indices]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{source}: every index needs a name of its own, found {names}")
+    return indices
+
+
+def _parse(table: dict[str, Any], source: str) -> Index:
+    name = str(table.get("name", ""))
+    if not name:
+        raise ValueError(f"{source}: an [[index]] has no name")
+    unknown = sorted(set(table) - _KEYS)
+    if unknown:
+        raise ValueError(f"{source}: index {name}: unknown {', '.join(unknown)}; known are {sorted(_KEYS)}")
+    statistic: Statistic = table.get("statistic", "")
+    if statistic not in get_args(Statistic):
+        raise ValueError(
+            f"{source}: index {name}: statistic must be one of {get_args(Statistic)}, got {statistic!r}"
+        )
+    bones, labels = _bone_set(table.get("bones", "skeleton_49"), f"{source}: index {name}")
+    rule = None
+    if not statistic.startswith("suv_"):
+        if "threshold" not in table:
+            raise ValueError(f"{source}: index {name}: {statistic} needs a threshold")
+        options = {key: table[key] for key in _RULE_KEYS if key in table}
+        try:
+            rule = HotspotRule(name, float(table["threshold"]), bones=labels, **options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{source}: index {name}: {error}") from error
+    return Index(
+        name=name,
+        tracer=str(table.get("tracer", "")),
+        statistic=statistic,
+        unit=str(table.get("unit", "")),
+        bones=bones,
+        labels=labels,
+        rule=rule,
+        reference=str(table.get("reference", "")),
+        note=str(table.get("note", "")),
+    )
+
+
+def _bone_set(value: object, where: str) -> tuple[str, tuple[int, ...]]:
+    if isinstance(value, str) and value in BONE_SETS:
+        return value, BONE_SETS[value]
+    if isinstance(value, list) and value and all(name in BY_NAME for name in value):
+        return " ".join(value), tuple(BY_NAME[name].id for name in value)
+    raise ValueError(
+        f"{where}: bones must be one of {sorted(BONE_SETS)} or a list of bone names, got {value!r}"
+    )
+
+
+def published_indices() -> tuple[Index, ...]:
+    """The indices that come with petbone."""
+    text = resources.files("petbone").joinpath("data/indices.toml").read_text(encoding="utf-8")
+    return parse_indices(text, "indices.toml")
+
+
+def choose_index(indices: Iterable[Index], tracer: str, name: str | None) -> tuple[Index, str]:
+    """The index whose hotspots are listed, and a remark when that was a guess (else empty).
+
+    Raises ValueError when `name` is not among `indices` or has no hotspots.
+    """
+    by_name = {index.name: index for index in indices if index.rule is not None}
+    if name is not None:
+        if name not in by_name:
+            raise ValueError(f"no index {name!r} with a hotspot rule; there are {', '.join(by_name)}")
+        return by_name[name], ""
+    if tracer in DEFAULT_INDEX:
+        return by_name[DEFAULT_INDEX[tracer]], ""
+    return by_name["SUV3"], (
+        f"Hotspots are listed by SUV3, a rule made for PSMA: none is known for the tracer '{tracer}'. "
+        "Choose with --index or --rule."
+    )
+
+
+def index_table(
+    indices: Iterable[Index], suv: Volume, bones: Occupancy, seen: dict[int, float], tracer: str
+) -> pd.DataFrame:
+    """A row per index, the columns of `COLUMNS`.
+
+    `seen` gives, per label, the part of the bone that was seen (0 if absent); weighted by the volumes of the
+    standard skeleton it says how much of the index's denominator the field of view holds.
+    """
+    found: dict[HotspotRule, Volume] = {}
+    rows = []
+    for index in indices:
+        voxel, fraction = bones.total(index.labels)
+        value = suv.data.reshape(-1)[voxel].astype(np.float64)
+        row: dict[str, Any] = dict.fromkeys(COLUMNS)
+        row |= {"index": index.name, "unit": index.unit, "bones": index.bones, "reference": index.reference}
+        row["note"] = _note(index, tracer)
+        row["denominator_ml"] = float(fraction.sum() * suv.grid.voxel_ml) if voxel.size else None
+        row["denominator_seen_fraction"] = seen_fraction(index.labels, seen)
+        if index.rule is not None:
+            # Two indices of one rule (FTV10 and TLF10) share the search.
+            key = HotspotRule(**{**index.rule.__dict__, "name": ""})
+            if key not in found:
+                found[key] = find_hotspots(suv, bones, index.rule)
+            hot = found[key].data.reshape(-1)[voxel] > 0
+            row["numerator_ml"] = float(fraction[hot].sum() * suv.grid.voxel_ml)
+            row |= {
+                "threshold": index.rule.threshold,
+                "operator": index.rule.operator,
+                "connectivity": index.rule.connectivity,
+                "min_volume_ml": index.rule.min_volume_ml,
+            }
+            tlu_g = float((fraction[hot] * value[hot]).sum() * suv.grid.voxel_ml)
+            row["value"] = _hotspot_value(index.statistic, row["numerator_ml"], tlu_g, row["denominator_ml"])
+        elif voxel.size:
+            mean = float((fraction * value).sum() / fraction.sum())
+            row["value"] = mean if index.statistic == "suv_mean" else float(value[core(fraction)].max())
+        rows.append(row)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def seen_fraction(labels: Iterable[int], seen: dict[int, float]) -> float:
+    """Part of the volume of these bones that was seen, by the volumes of the standard skeleton."""
+    labels = list(labels)
+    whole = sum(STANDARD_VOLUME_ML[label] for label in labels)
+    return sum(STANDARD_VOLUME_ML[label] * seen.get(label, 0.0) for label in labels) / whole
+
+
+def _hotspot_value(
+    statistic: Statistic, volume_ml: float, tlu_g: float, seen_ml: float | None
+) -> float | None:
+    """An index of hotspots; None when none of its bones was seen, since that is not zero."""
+    if seen_ml is None:
+        return None
+    if statistic == "volume_percent":
+        return 100 * volume_ml / seen_ml
+    return volume_ml if statistic == "volume_ml" else tlu_g
+
+
+def _note(index: Index, tracer: str) -> str:
+    if not index.tracer or index.tracer == tracer:
+        return index.note
+    return f"Defined for {index.tracer}, not for {tracer}. {index.note}".strip()
