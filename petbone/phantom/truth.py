@@ -1,0 +1,134 @@
+"""What is known of a phantom: per bone, per hotspot, and the indices that a correct program must find.
+
+Written with plain numpy on the phantom's own arrays: nothing here calls the code that it is to judge.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from petbone.anatomy import BONES, BY_NAME, SKELETON_49
+from petbone.phantom.solids import Array, Axes
+
+if TYPE_CHECKING:
+    from petbone.phantom.patient import Anatomy, PhantomSpec, Sphere
+
+SAMPLES = 8  # points per PET voxel edge when the part of a voxel that is bone is counted
+
+
+def describe(
+    spec: PhantomSpec, body: Anatomy, pet_axes: Axes, clean: dict[str, Array], spots: list[Sphere]
+) -> dict[str, Any]:
+    """All that is known, as plain dicts, lists, numbers and texts."""
+    return {
+        "definitions": {
+            "coordinates": "RAS mm",
+            "expected_suv_max": "highest noise-free PET voxel within radius + one voxel of centre_mm + shift_mm",
+            "true_suv": "uptake inside the hotspot before blur",
+            "volume_ml (hotspot)": "sphere within its bone, from 125 points per CT voxel",
+            "indices": "from the noise-free PET; part of a voxel that is bone by "
+            f"{SAMPLES}^3 points per PET voxel, in the frame of reference of the scanner (shift not undone)",
+        },
+        "seed": spec.seed,
+        "shift_mm": list(spec.shift_mm),
+        "psf_fwhm_mm": spec.psf_fwhm_mm,
+        "bones": _bones(spec, body),
+        "hotspots": _hotspots(spec, pet_axes, clean, spots),
+        "indices": {t: _indices(t, spec, body, pet_axes, suv) for t, suv in clean.items()},
+    }
+
+
+def _bones(spec: PhantomSpec, body: Anatomy) -> dict[str, Any]:
+    """Volume, whole volume and status (complete, cut, absent) of every bone on the CT grid."""
+    voxel_ml = float(np.prod(spec.ct_spacing_mm)) / 1000
+    counts = np.bincount(body.bones.ravel(order="K"), minlength=67)
+    faces = np.zeros(67, bool)
+    for axis in range(3):
+        for end in (0, -1):
+            faces[np.unique(np.take(body.bones, end, axis))] = True
+    found = {}
+    for bone in BONES:
+        status = "absent" if counts[bone.id] == 0 else "cut" if faces[bone.id] else "complete"
+        found[bone.name] = {"id": bone.id, "status": status, "volume_ml": float(counts[bone.id]) * voxel_ml}
+    return found
+
+
+def _hotspots(
+    spec: PhantomSpec, pet_axes: Axes, clean: dict[str, Array], spots: list[Sphere]
+) -> list[dict[str, Any]]:
+    voxel_ml = float(np.prod(spec.ct_spacing_mm)) / 1000
+    rows = []
+    for spot, (_, share, centre) in zip(spec.hotspots, spots, strict=True):
+        reach = spot.diameter_mm / 2 + max(spec.pet_spacing_mm)
+        seen_at = centre + np.asarray(spec.shift_mm)
+        box = pet_axes.box(seen_at - reach, seen_at + reach)
+        x, y, z = pet_axes.open(box)
+        near = (x - seen_at[0]) ** 2 + (y - seen_at[1]) ** 2 + (z - seen_at[2]) ** 2 <= reach**2
+        for tracer, suv in spot.suv.items():
+            if tracer in clean:
+                rows.append(
+                    {
+                        "tracer": tracer,
+                        "bone": spot.bone,
+                        "bone_id": BY_NAME[spot.bone].id,
+                        "centre_mm": [round(float(c), 3) for c in centre],
+                        "radius_mm": spot.diameter_mm / 2,
+                        "true_suv": float(suv),
+                        "volume_ml": float(share.sum()) * voxel_ml,
+                        "expected_suv_max": float(clean[tracer][box][near].max()) if near.any() else None,
+                    }
+                )
+    return rows
+
+
+def occupancy(bones: Array, ct_axes: Axes, pet_axes: Axes, voxels: Array, labels: tuple[int, ...]) -> Array:
+    """Part of each PET voxel (n, 3 indices) that is bone, by brute force; (n,) 0 to 1.
+
+    Each PET voxel is sampled at SAMPLES^3 evenly spaced points; a point takes the CT voxel it falls into.
+    """
+    wanted = np.zeros(256, bool)
+    wanted[list(labels)] = True
+    total = np.zeros(len(voxels))
+    rows = []
+    for axis, (ct, pet) in enumerate(
+        zip((ct_axes.x, ct_axes.y, ct_axes.z), (pet_axes.x, pet_axes.y, pet_axes.z), strict=True)
+    ):
+        ct_step, pet_step = ct[1] - ct[0], pet[1] - pet[0]
+        inside = pet_step * ((np.arange(SAMPLES) + 0.5) / SAMPLES - 0.5)
+        points = pet[voxels[:, axis]][:, None] + inside[None, :]
+        rows.append(np.rint((points - ct[0]) / ct_step).astype(int))
+    for i in range(SAMPLES):
+        for j in range(SAMPLES):
+            for k in range(SAMPLES):
+                at = (rows[0][:, i], rows[1][:, j], rows[2][:, k])
+                ok = np.all([(a >= 0) & (a < n) for a, n in zip(at, bones.shape, strict=True)], axis=0)
+                total[ok] += wanted[bones[at[0][ok], at[1][ok], at[2][ok]]]
+    return total / SAMPLES**3
+
+
+def _indices(tracer: str, spec: PhantomSpec, body: Anatomy, pet_axes: Axes, suv: Array) -> dict[str, Any]:
+    """Expected value, tolerance and reason of the fixed-threshold indices of one tracer."""
+    voxel_ml = float(np.prod(spec.pet_spacing_mm)) / 1000
+    whole_ml = float(np.isin(body.bones, SKELETON_49).sum()) * float(np.prod(spec.ct_spacing_mm)) / 1000
+    found: dict[str, Any] = {"skeleton_49_ml": {"value": whole_ml, "unit": "mL", "relative_tolerance": 1e-6}}
+    rules = {"naf": (("PET15", 15.0), ("FTV10", 10.0), ("TLF10", 10.0)), "choline": (("SUV4", 4.0),)}
+    for name, threshold in rules.get(tracer, ()):
+        voxels = np.argwhere(suv >= threshold)
+        values = suv[tuple(voxels.T)].astype(float)
+        share = occupancy(body.bones, body.axes, pet_axes, voxels, SKELETON_49)
+        volume_ml, tlu_g = float(share.sum()) * voxel_ml, float((share * values).sum()) * voxel_ml
+        value, unit = {"PET15": (100 * volume_ml / max(whole_ml, 1e-9), "%"), "TLF10": (tlu_g, "g")}.get(
+            name, (volume_ml, "mL")
+        )
+        found[name] = {
+            "value": value,
+            "unit": unit,
+            "threshold": threshold,
+            "volume_ml": volume_ml,
+            "relative_tolerance": 0.02,
+            "why": "a point of the brute-force count stands for 1/512 of a PET voxel, and CT voxels that "
+            "straddle PET voxels may be split or given whole; noise adds about 1 % more when it is on",
+        }
+    return found
