@@ -1,0 +1,113 @@
+"""The net that finds and names bones: a stem at 4 mm, a U-Net at 8 mm, three heads.
+
+After Ronneberger et al. 2015 (U-Net) with group normalisation (Wu and He 2018). Identity needs context more
+than detail, so nearly all of the arithmetic is done at half the input's resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Every number of the network. `widths` are channels at 8, 16, 32, 64 mm; `classes` excludes background."""
+
+    classes: int = 62
+    stem: int = 16
+    widths: tuple[int, ...] = (32, 64, 128, 192)
+    fine: int = 8
+    groups: int = 8
+    input_mm: float = 4.0
+
+    @property
+    def multiple(self) -> int:
+        """Every input axis is a multiple of this many voxels."""
+        return int(2 ** len(self.widths))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        return {**asdict(self), "widths": list(self.widths)}
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> UNetConfig:
+        """Inverse of `as_dict`. Raises TypeError for an unknown key."""
+        return UNetConfig(**{**values, "widths": tuple(values["widths"])})
+
+
+class Answer(NamedTuple):
+    """What the net says of (N, 1, X, Y, Z): `bone` logits (N, 1, X, Y, Z); `which` logits
+    (N, classes, X/2, Y/2, Z/2); `place` (N, 3, X/2, Y/2, Z/2) in 0.1 m of the standard skeleton."""
+
+    bone: Tensor
+    which: Tensor
+    place: Tensor
+
+
+class Block(nn.Module):
+    """Convolution, group normalisation, rectifier; twice."""
+
+    def __init__(self, channels_in: int, channels: int, groups: int, stride: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(channels_in, channels, 3, stride, 1, bias=False)
+        self.first_norm = nn.GroupNorm(groups, channels)
+        self.second = nn.Conv3d(channels, channels, 3, 1, 1, bias=False)
+        self.second_norm = nn.GroupNorm(groups, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nnf.silu(self.first_norm(self.first(x)))
+        return nnf.silu(self.second_norm(self.second(x)))
+
+
+class BoneNet(nn.Module):
+    """See the module's first line. Input: HU at 4 mm, (N, 1, X, Y, Z) along RAS axes."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.widths
+        self.stem = nn.Conv3d(2, config.stem, 3, 1, 1)
+        self.stem_norm = nn.GroupNorm(min(config.groups, config.stem), config.stem)
+        self.down = nn.ModuleList(
+            Block(before, width, config.groups, stride=2)
+            for before, width in zip((config.stem, *widths), widths, strict=False)
+        )
+        pairs = list(zip(widths[1:], widths, strict=False))
+        self.narrow = nn.ModuleList(nn.Conv3d(deep, skip, 1) for deep, skip in pairs)
+        self.up = nn.ModuleList(Block(2 * skip, skip, config.groups) for _, skip in pairs)
+        self.which = nn.Conv3d(widths[0], config.classes, 1)
+        self.place = nn.Conv3d(widths[0], 3, 1)
+        self.fine = nn.ConvTranspose3d(widths[0], config.fine, 2, 2)
+        self.fine_mix = nn.Conv3d(config.fine + config.stem, config.fine, 3, 1, 1)
+        self.bone = nn.Conv3d(config.fine, 1, 1)
+
+    def windows(self, hu: Tensor) -> Tensor:
+        """The two windows in which the net reads HU: everything, and soft tissue to spongiosa."""
+        return torch.cat([(hu / 1000).clamp(-1.0, 1.6), ((hu - 80) / 160).clamp(-1.5, 1.5)], 1)
+
+    def forward(self, hu: Tensor) -> Answer:
+        """Answers on the input's grid (bone) and on every second voxel of it (which, place)."""
+        stem = nnf.silu(self.stem_norm(self.stem(self.windows(hu))))
+        x, skips = stem, []
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        for narrow, up, skip in zip(
+            reversed(self.narrow), reversed(self.up), reversed(skips[:-1]), strict=True
+        ):
+            # Fewer channels before there are eight times as many voxels: cheaper, as good.
+            x = nnf.interpolate(narrow(x), scale_factor=2, mode="nearest")
+            x = up(torch.cat([x, skip], 1))
+        fine = torch.cat([self.fine(x), stem], 1)
+        bone = self.bone(nnf.silu(self.fine_mix(fine)))
+        return Answer(bone=bone, which=self.which(x), place=self.place(x))
+
+
+def build_unet(config: UNetConfig) -> BoneNet:
+    """A net with fresh weights from torch's global generator; seed it first."""
+    return BoneNet(config).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]

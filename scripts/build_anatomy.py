@@ -1,0 +1,133 @@
+"""Voxelise the skeleton meshes and put a body around them: the anatomies that training samples from.
+
+    python scripts/build_anatomy.py --meshes ../shared/anatomy/skeleton --cache ~/.cache/petbone/anatomy
+
+Reads the 62 binary STL files (LPS mm, one frame), writes one compressed .npz per posture (arms down, arms
+up) with the maps that `petbone.net.synth.Anatomy` holds. Sources and licences: docs/training.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import body
+import numpy as np
+import voxelise
+from voxelise import Frame
+
+from petbone.anatomy import BONES, BY_NAME
+from petbone.net.anatomies import Anatomy
+
+# Shell of compact bone in mm; spongiosa inside. Rough adult values, varied per sample through the HU.
+CORTEX_MM = {"femur": 4.5, "humerus": 3.5, "skull": 2.0, "mandible": 2.5, "rib": 1.2, "clavicle": 1.8}
+CORTEX_DEFAULT_MM = 1.2
+SKULL_WALL_MM = 7.0
+FRAME = Frame(low_mm=(-270.0, -290.0, 640.0), shape=(270, 205, 530), spacing_mm=2.0)
+
+
+def mesh_name(bone: str) -> str:
+    """File stem of a bone's mesh."""
+    if bone == "sternum":
+        return "sternum_and_costal_cartilage"
+    return f"vertebra_{bone}" if bone[0] in "CTL" and bone[1:].isdigit() else bone
+
+
+def load_meshes(folder: Path) -> dict[str, np.ndarray]:
+    """Triangles of the 62 bones, (n, 3, 3) RAS mm, by bone name."""
+    meshes = {b.name: voxelise.read_stl(folder / f"{mesh_name(b.name)}.stl") for b in BONES}
+    for triangles in meshes.values():
+        triangles[..., :2] *= -1  # LPS to RAS
+    return meshes
+
+
+def turn(points: np.ndarray, centre: np.ndarray, axis: int, degrees: float) -> np.ndarray:
+    """`points` (..., 3) turned about a coordinate axis through `centre`, right-handed."""
+    a, b = [(1, 2), (2, 0), (0, 1)][axis]
+    turned = points - centre
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    first, second = turned[..., a].copy(), turned[..., b].copy()
+    turned[..., a], turned[..., b] = cos * first - sin * second, sin * first + cos * second
+    return turned + centre
+
+
+def raise_arms(meshes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arms above the head: the clavicle up by 22, the scapula turned by 45, the humerus by 155 degrees."""
+    moved = dict(meshes)
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        clavicle, scapula = meshes[f"clavicle_{side}"], meshes[f"scapula_{side}"]
+        humerus = meshes[f"humerus_{side}"]
+        inner = clavicle.reshape(-1, 3)[np.argmin(np.abs(clavicle.reshape(-1, 3)[:, 0]))]
+        head = humerus.reshape(-1, 3)[humerus.reshape(-1, 3)[:, 2] > humerus[..., 2].max() - 40].mean(0)
+        lifted_head = turn(head, inner, 1, sign * 22)
+        shift = lifted_head - head + [sign * 12, 6, 0]
+        moved[f"clavicle_{side}"] = turn(clavicle, inner, 1, sign * 22)
+        moved[f"scapula_{side}"] = turn(scapula, head, 1, sign * 40) + shift
+        raised = turn(turn(humerus, head, 1, sign * 150), head, 0, 12)
+        moved[f"humerus_{side}"] = raised + shift
+    return moved
+
+
+def build(meshes: dict[str, np.ndarray], name: str, frame: Frame) -> Anatomy:
+    """Voxel maps of one posture."""
+    cortex = np.zeros(frame.shape, np.float32)
+    spongiosa = np.zeros(frame.shape, np.float32)
+    labels = np.zeros(frame.shape, np.uint8)
+    best = np.zeros(frame.shape, np.float32)
+    cartilage = np.zeros(frame.shape, np.float32)
+    for bone in BONES:
+        family = bone.name.split("_")[0]
+        thickness = CORTEX_MM.get(family, CORTEX_DEFAULT_MM)
+        wall = SKULL_WALL_MM if bone.name == "skull" else None
+        box, shell, core = voxelise.bone_fractions(meshes[bone.name], frame, thickness, wall)
+        if bone.name == "sternum":
+            x_mm = frame.axis_mm(0)[box[0]]
+            beside = (np.abs(x_mm) > 26)[:, None, None]
+            cartilage[box] += np.where(beside, shell + core, 0)
+            shell, core = np.where(beside, 0, shell), np.where(beside, 0, core)
+        whole = shell + core
+        winner = whole > best[box]
+        labels[box][winner] = bone.id
+        best[box][winner] = whole[winner]
+        cortex[box] += shell
+        spongiosa[box] += core
+    total = np.maximum(cortex + spongiosa, 1)
+    cortex, spongiosa = cortex / total, spongiosa / total
+    tissue, outside_mm = body.surround(frame, labels, cortex + spongiosa, cartilage)
+    return Anatomy(
+        name=name,
+        low_mm=frame.low_mm,
+        spacing_mm=frame.spacing_mm,
+        labels=voxelise.grow_labels(labels, best > 0.2, frame.spacing_mm, 6.0),
+        cortex=np.round(cortex * 255).astype(np.uint8),
+        spongiosa=np.round(spongiosa * 255).astype(np.uint8),
+        tissue=tissue,
+        outside_mm=outside_mm,
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--meshes", type=Path, required=True, help="folder with the STL files")
+    parser.add_argument("--cache", type=Path, default=Path("~/.cache/petbone/anatomy"))
+    options = parser.parse_args()
+    cache = options.cache.expanduser()
+    cache.mkdir(parents=True, exist_ok=True)
+    meshes = load_meshes(options.meshes)
+    for name, posed in (("arms_down", meshes), ("arms_up", raise_arms(meshes))):
+        start = time.perf_counter()
+        anatomy = build(posed, name, FRAME)
+        path = cache / f"{name}.npz"
+        anatomy.save(path)
+        seen = np.unique(anatomy.labels)
+        missing = [n for n, b in BY_NAME.items() if b.id <= 62 and b.id not in seen]
+        print(
+            f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {len(seen) - 1} bones, missing {missing}, "
+            f"{time.perf_counter() - start:.0f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()
