@@ -1,0 +1,281 @@
+"""One self-contained HTML page for one case: a pure function of what has been measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from petbone.anatomy import SKELETON_49
+from petbone.case import CaseResult, PetResult
+from petbone.report import tables
+from petbone.report.privacy import facts, plain
+from petbone.report.scene import CT_WINDOW_HU, Panel, Scene, scene, suv_max_shown
+from petbone.report.tables import Column, Table, is_missing, shown
+from petbone.volume import Volume
+
+TRACER_NAMES = {
+    "naf": "18F-NaF",
+    "choline": "choline",
+    "psma": "PSMA",
+    "fdg": "18F-FDG",
+    "other": "other tracer",
+}
+HEADLINE_INDICES = {"naf": ("PET15", "FTV10", "TLF10"), "choline": ("A50",), "psma": ("SUV3",)}
+HEADLINE_OTHER = ("skeletal_suv_mean", "skeletal_suv_max")
+WARNINGS_IN_SIGHT = 8
+
+
+@dataclass(frozen=True)
+class Card:
+    """One of the headline numbers."""
+
+    title: str
+    value: str
+    unit: str = ""
+    detail: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Everything that the page says of one PET."""
+
+    anchor: str
+    tracer: str
+    suv_max_shown: float
+    cards: tuple[Card, ...]
+    rows: tuple[tuple[Panel, ...], ...]
+    numbered: int
+    hotspots: Table
+    bones: Table
+    indices: Table
+    suv: tuple[tuple[str, str], ...]
+    assumptions: tuple[str, ...]
+    rule: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the run: its name, seconds and peak memory, as printed."""
+
+    name: str
+    seconds: str
+    memory_mb: str
+
+
+def render(result: CaseResult) -> str:
+    """The page for `result`, complete in itself: no script or image from elsewhere, no path, no date.
+
+    Tolerates missing keys in `facts` and `provenance`; raises ValueError where the tables lack the columns
+    ``hotspot``, ``name``, ``status`` or ``index`` by which their rows are known.
+    """
+    for pet in result.pets:
+        _check(pet)
+    drawn = scene(result)
+    sections = [_section(number, pet, drawn) for number, pet in enumerate(result.pets, 1)]
+    guesses = _guesses(result)
+    warnings = [text for text in _unique(map(plain, result.warnings)) if text not in guesses]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("petbone.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("case.html").render(
+        title=_title(result),
+        case_facts=_case_facts(result),
+        guesses=guesses,
+        warnings=warnings,
+        in_sight=WARNINGS_IN_SIGHT,
+        images=drawn.images,
+        rows_without_pet=() if result.pets else drawn.rows[0],
+        sections=sections,
+        definitions=_definitions(result),
+        provenance=_provenance(result.provenance),
+        steps=_steps(result.provenance),
+        ct_window=CT_WINDOW_HU,
+        gap=tables.GAP,
+    )
+
+
+def _check(pet: PetResult) -> None:
+    needed = (("hotspots", pet.hotspot_table, {"hotspot"}), ("bones", pet.bone_table, {"name", "status"}))
+    for name, table, columns in (*needed, ("indices", pet.index_table, {"index"})):
+        missing = columns - set(table.columns)
+        if missing:
+            raise ValueError(f"the table of {name} ({pet.tracer}) has no column {', '.join(sorted(missing))}")
+
+
+def _title(result: CaseResult) -> str:
+    tracers = " and ".join(_tracer(pet) for pet in result.pets)
+    return f"{tracers} PET/CT" if tracers else "Bones in CT"
+
+
+def _tracer(pet: PetResult) -> str:
+    return TRACER_NAMES.get(pet.tracer, plain(pet.tracer))
+
+
+def _case_facts(result: CaseResult) -> list[tuple[str, str]]:
+    """Grids in numbers and the version: what tells two runs apart without saying who or when."""
+    rows = [("CT", _grid_text(result.ct))] if result.ct is not None else [("CT", "not given")]
+    if result.ct is None or not result.bones.grid.same_as(result.ct.grid):
+        rows.append(("bones", _grid_text(result.bones)))
+    rows += [(f"{_tracer(pet)} PET", _grid_text(pet.suv)) for pet in result.pets]
+    version = result.provenance.get("petbone")
+    if not is_missing(version) and not isinstance(version, Mapping):
+        rows.append(("petbone", plain(version)))
+    return rows
+
+
+def _grid_text(volume: Volume) -> str:
+    size = " × ".join(str(n) for n in volume.grid.shape)
+    spacing = " × ".join(f"{edge:.2f}" for edge in volume.grid.spacing_mm)
+    return f"{size} voxels of {spacing} mm"
+
+
+def _guesses(result: CaseResult) -> list[str]:
+    """Assumptions of the run and of every SUV, each once."""
+    texts = _sentences(result.provenance.get("assumptions"))
+    for pet in result.pets:
+        suv = pet.facts.get("suv")
+        texts += _sentences(suv.get("assumptions") if isinstance(suv, Mapping) else None)
+    return _unique(texts)
+
+
+def _sentences(value: Any) -> list[str]:
+    if is_missing(value):
+        return []
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value if not is_missing(item)]
+    if isinstance(value, Mapping):
+        return [f"{key}: {text}" for key, text in facts(value)]
+    return [plain(value)]
+
+
+def _unique(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _section(number: int, pet: PetResult, drawn: Scene) -> Section:
+    definitions = pet.facts.get("definitions")
+    meanings = definitions if isinstance(definitions, Mapping) else {}
+    suv = pet.facts.get("suv")
+    rule = pet.facts.get("rule")
+    suv_rows = facts({k: v for k, v in suv.items() if k != "assumptions"}) if isinstance(suv, Mapping) else ()
+    return Section(
+        anchor=f"pet{number}",
+        tracer=_tracer(pet),
+        suv_max_shown=suv_max_shown(pet.tracer),
+        cards=tuple(_cards(pet)),
+        rows=drawn.rows[number - 1],
+        numbered=drawn.numbered[number - 1],
+        hotspots=tables.hotspot_table(pet.hotspot_table, meanings),
+        bones=tables.bone_table(pet.bone_table, meanings),
+        indices=tables.index_table(pet.index_table, meanings),
+        suv=tuple(suv_rows),
+        assumptions=tuple(_sentences(suv.get("assumptions") if isinstance(suv, Mapping) else None)),
+        rule=tuple(facts(rule)) if isinstance(rule, Mapping) else (),
+    )
+
+
+def _cards(pet: PetResult) -> list[Card]:
+    """The index of the tracer (skeletal SUV where there is none), the hotspots, and how much was seen."""
+    records = {_bare(record["index"]): record for record in pet.index_table.to_dict("records")}
+    names = HEADLINE_INDICES.get(pet.tracer, HEADLINE_OTHER)
+    chosen = [records[_bare(name)] for name in names if _bare(name) in records]
+    if not chosen:
+        chosen = [records[_bare(name)] for name in HEADLINE_OTHER if _bare(name) in records]
+    cards = [_index_card(record) for record in chosen]
+    count = len(pet.hotspot_table)
+    volume_ml = pet.hotspot_table.get("volume_ml", pd.Series(dtype=float)).sum(min_count=1)
+    rule = pet.facts.get("rule")
+    name = rule.get("name") if isinstance(rule, Mapping) else None
+    by_rule = "" if is_missing(name) else f"by the rule of {plain(name)}"
+    detail = f"{shown(float(volume_ml))} mL together, {by_rule}" if count else by_rule
+    cards.append(Card("hotspots", str(count), detail=detail.rstrip(", ")))
+    cards.append(_seen_card(pet, chosen))
+    return cards
+
+
+def _bare(name: object) -> str:
+    """An index name without case, blanks and signs: ``skeletal SUVmean`` is ``skeletal_suv_mean``."""
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+
+def _index_card(record: Mapping[Any, Any]) -> Card:
+    threshold = tables.rule_text(record)
+    parts = [f"SUV {threshold}" if threshold else ""]
+    denominator = record.get("denominator_ml")
+    if not is_missing(denominator):
+        parts.append(f"of {shown(denominator, 'three')} mL of bone seen")
+    title = str(record["index"])
+    words = {"skeletalsuvmean": "skeletal SUVmean", "skeletalsuvmax": "skeletal SUVmax"}
+    return Card(
+        title=words.get(_bare(title), plain(title)),
+        value=shown(record.get("value"), "three"),
+        unit="" if is_missing(record.get("unit")) else plain(record["unit"]),
+        detail=", ".join(part for part in parts if part),
+        note="" if is_missing(record.get("note")) else plain(record["note"]),
+    )
+
+
+def _seen_card(pet: PetResult, chosen: list[dict[Any, Any]]) -> Card:
+    """How much of the 49 bones the images hold: by volume where an index says so, and in bones."""
+    table = pet.bone_table
+    of_49 = table[table["id"].isin(SKELETON_49)] if "id" in table.columns else table
+    counts = of_49["status"].value_counts()
+    complete, cut, absent = (int(counts.get(status, 0)) for status in ("complete", "cut", "absent"))
+    detail = f"{complete} complete, {cut} cut, {absent} absent"
+    values = [r.get("denominator_seen_fraction") for r in chosen if str(r.get("bones")) == "skeleton_49"]
+    fractions = [float(value) for value in values if value is not None and not is_missing(value)]
+    if not fractions:
+        return Card("bones seen", f"{complete + cut}", f"of {len(of_49)}", detail)
+    return Card("seen of the 49 bones", f"{100 * fractions[0]:.0f}", "%", f"by volume; {detail}")
+
+
+def _definitions(result: CaseResult) -> list[tuple[str, str]]:
+    """Column and meaning: the program's own definitions, then those of the page for what is left."""
+    meanings: dict[str, str] = {}
+    known: tuple[Column, ...] = (*tables.BONE_COLUMNS, *tables.HOTSPOT_COLUMNS, *tables.INDEX_COLUMNS)
+    present: set[str] = set()
+    for pet in result.pets:
+        definitions = pet.facts.get("definitions")
+        if isinstance(definitions, Mapping):
+            meanings.update({str(key): plain(text) for key, text in definitions.items()})
+        for table in (pet.bone_table, pet.hotspot_table, pet.index_table):
+            present.update(str(name) for name in table.columns)
+    for column in known:
+        if column.name in present and column.meaning:
+            meanings.setdefault(column.name, column.meaning)
+    return sorted(meanings.items())
+
+
+def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Groups of (key, value), those of the contract first; steps and assumptions stand elsewhere."""
+    first = ("petbone", "versions", "inputs", "weights", "options")
+    keys = [key for key in first if key in provenance]
+    keys += [key for key in provenance if key not in (*first, "steps", "assumptions", "warnings")]
+    groups = []
+    for key in keys:
+        rows = [(name or key, text) for name, text in facts({key: provenance[key]})]
+        short = [(name.removeprefix(f"{key}."), text) for name, text in rows]
+        if short:
+            groups.append((plain(key), short))
+    return groups
+
+
+def _steps(provenance: Mapping[str, Any]) -> list[Step]:
+    steps = provenance.get("steps")
+    if not isinstance(steps, (list, tuple)):
+        return []
+    return [
+        Step(plain(s.get("name", tables.GAP)), shown(s.get("seconds"), 1), shown(s.get("peak_memory_mb"), 0))
+        for s in steps
+        if isinstance(s, Mapping)
+    ]

@@ -1,0 +1,300 @@
+"""The three tables of the contract as rows of text: which columns, how many digits, what a gap looks like."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from petbone.anatomy import BY_NAME, colour
+from petbone.report.privacy import plain
+
+GAP = "–"  # a value that does not exist; never 0
+OPERATORS = {">=": "≥", ">": ">", "<=": "≤", "<": "<", "==": "="}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a CSV file and how the page shows it.
+
+    `digits` is the number of decimals, ``text`` for words, ``whole`` for counts, ``three`` for three
+    significant digits.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    digits: int | str = 2
+    group: str = ""
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value: its text, what it sorts by, its CSS classes and the colour of its bone."""
+
+    text: str
+    sort: str = ""
+    css: str = ""
+    swatch: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table; `css` is the status of a bone."""
+
+    cells: tuple[Cell, ...]
+    css: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows, and the rows of bones that are outside the field of view."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    absent: tuple[Row, ...] = field(default=())
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Headings above the columns, each with the number of columns below it."""
+        spans: list[tuple[str, int]] = []
+        for column in self.columns:
+            if spans and spans[-1][0] == column.group:
+                spans[-1] = (column.group, spans[-1][1] + 1)
+            else:
+                spans.append((column.group, 1))
+        return spans
+
+
+BONE_COLUMNS = (
+    Column("id", "id", digits="whole", group="bone", meaning="label of the bone in bones.nii.gz"),
+    Column("name", "name", digits="text", group="bone", meaning="name of the bone"),
+    Column("side", "side", digits="text", group="bone", meaning="left or right of the patient"),
+    Column("group", "group", digits="text", group="bone", meaning="part of the skeleton"),
+    Column(
+        "status",
+        "status",
+        digits="text",
+        group="bone",
+        meaning="complete, cut by the field of view, or absent",
+    ),
+    Column("cut_by", "cut by", digits="text", group="bone", meaning="side through which the bone leaves"),
+    Column(
+        "seen_fraction", "seen", group="bone", meaning="part of the bone inside the field of view, 0 to 1"
+    ),
+    Column("name_confidence", "name sure", group="bone", meaning="confidence that the bone is named right"),
+    Column("volume_ml", "volume", "mL", group="CT", meaning="volume on the grid of the CT"),
+    Column("pet_volume_ml", "volume", "mL", group="PET", meaning="sum of occupancy x PET voxel volume"),
+    Column("suv_mean", "SUV mean", group="PET", meaning="mean SUV, weighted by occupancy"),
+    Column("suv_sd", "SUV SD", group="PET", meaning="standard deviation of SUV, weighted by occupancy"),
+    Column("suv_median", "SUV median", group="PET", meaning="median SUV, weighted by occupancy"),
+    Column(
+        "suv_max",
+        "SUV max",
+        group="PET",
+        meaning="largest SUV of voxels with occupancy of at least 0.5, or of the fullest voxel",
+    ),
+    Column("suv_peak", "SUV peak", group="PET", meaning="largest mean SUV of a 1 mL sphere"),
+    Column(
+        "suv_peak_local", "SUV peak local", group="PET", meaning="mean of the 1 mL sphere at the SUVmax voxel"
+    ),
+    Column("suv_peak_eanm", "SUV peak EANM", group="PET", meaning="SUVpeak as the EANM guideline defines it"),
+    Column(
+        "hotspot_count", "count", digits="whole", group="hotspots", meaning="hotspots that touch the bone"
+    ),
+    Column("hotspot_volume_ml", "volume", "mL", group="hotspots", meaning="hotspot volume inside the bone"),
+    Column(
+        "hotspot_fraction",
+        "fraction",
+        group="hotspots",
+        meaning="hotspot volume / PET volume of the bone, 0 to 1",
+    ),
+    Column(
+        "hotspot_tlu_g", "uptake", "g", group="hotspots", meaning="total lesion uptake: volume x mean SUV"
+    ),
+    Column("shift_mm", "shift", "mm", 1, "PET to CT", "measured displacement of PET against CT at the bone"),
+    Column("shift_uncertainty_mm", "±", "mm", 1, "PET to CT", "uncertainty of the shift"),
+)
+
+HOTSPOT_COLUMNS = (
+    Column("hotspot", "no.", digits="whole", meaning="number of the hotspot, 1 has the highest SUVmax"),
+    Column("bone", "bone", digits="text", meaning="bone with the largest share of the hotspot"),
+    Column("bone_share", "share", meaning="part of the hotspot that lies in that bone, 0 to 1"),
+    Column("name_confidence", "name sure", meaning="confidence that the bone is named right"),
+    Column("other_bones", "other bones", digits="text", meaning="further bones that the hotspot touches"),
+    Column("volume_ml", "volume", "mL", meaning="volume of the hotspot on the PET grid"),
+    Column("suv_max", "SUV max", meaning="largest SUV of the hotspot"),
+    Column("suv_mean", "SUV mean", meaning="mean SUV of the hotspot"),
+    Column("suv_peak", "SUV peak", meaning="largest mean SUV of a 1 mL sphere"),
+    Column("suv_peak_local", "SUV peak local", meaning="mean of the 1 mL sphere at the SUVmax voxel"),
+    Column("suv_peak_eanm", "SUV peak EANM", meaning="SUVpeak as the EANM guideline defines it"),
+    Column("tlu_g", "uptake", "g", meaning="total lesion uptake: volume x mean SUV"),
+    Column("x_mm", "x", "mm", 0, meaning="towards the patient's right, of the voxel with SUVmax"),
+    Column("y_mm", "y", "mm", 0, meaning="towards the front, of the voxel with SUVmax"),
+    Column("z_mm", "z", "mm", 0, meaning="towards the head, of the voxel with SUVmax"),
+    Column("hu_mean", "CT mean", "HU", 0, meaning="mean CT number of the hotspot"),
+)
+
+INDEX_COLUMNS = (
+    Column("index", "index", digits="text", meaning="name of the published index"),
+    Column("value", "value", digits="three", meaning="the index, in the unit beside it"),
+    Column("unit", "unit", digits="text", meaning="unit of the value"),
+    Column("threshold", "SUV", digits="text", meaning="operator and threshold that make a voxel hot"),
+    Column("numerator_ml", "numerator", "mL", meaning="hotspot volume"),
+    Column("denominator_ml", "denominator", "mL", meaning="volume of the bones that the index refers to"),
+    Column(
+        "denominator_seen_fraction", "seen", meaning="part of those bones inside the field of view, 0 to 1"
+    ),
+    Column(
+        "connectivity", "conn.", digits="text", meaning="voxel neighbours that belong together: 6, 18 or 26"
+    ),
+    Column("min_volume_ml", "smallest", "mL", meaning="smaller hotspots are left out"),
+    Column("bones", "bones", digits="text", meaning="bones that the index refers to"),
+    Column("reference", "reference", digits="text", meaning="publication that defines the index"),
+    Column("note", "note", digits="text", meaning="what is known of the index, and what was borrowed"),
+)
+
+
+def is_missing(value: Any) -> bool:
+    """True for None, NaN, pandas' NA and empty text."""
+    if value is None or value is pd.NA:
+        return True
+    if isinstance(value, str):
+        return not value.strip()
+    return isinstance(value, float) and math.isnan(value)
+
+
+def shown(value: Any, digits: int | str = 2) -> str:
+    """The value as the page prints it; a dash when it does not exist.
+
+    >>> shown(0.0), shown(0.001), shown(float("nan")), shown(1234.6, "three"), shown(26.0, "text")
+    ('0.00', '< 0.01', '–', '1235', '26')
+    """
+    if is_missing(value):
+        return GAP
+    number = _number(value)
+    if number is None or isinstance(value, (str, bool)):
+        return plain(value)
+    if not math.isfinite(number):
+        return GAP
+    if digits == "text":
+        return f"{number:.10g}"
+    if digits == "whole":
+        return f"{number:.0f}"
+    if digits == "three":
+        return three(number)
+    printed = f"{number:.{digits}f}"
+    if number and not float(printed):
+        return f"< {10.0 ** -int(digits):.{digits}f}" if number > 0 else printed.replace("-", "−")
+    return printed.replace("-", "−")
+
+
+def three(number: float) -> str:
+    """At least three significant digits, never in powers of ten for values that people meet.
+
+    >>> three(0.01234), three(0.0), three(12.345), three(12345.6)
+    ('0.0123', '0', '12.3', '12346')
+    """
+    return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}".replace("-", "−")
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def columns_of(
+    table: pd.DataFrame, known: Iterable[Column], meanings: Mapping[str, str]
+) -> tuple[Column, ...]:
+    """Columns of the contract that the table has, in their order, then whatever else it has.
+
+    `meanings` are the program's own definitions; they take precedence over those written here.
+    """
+    listed = [column for column in known if column.name in table.columns]
+    names = {column.name for column in listed}
+    extra = [
+        Column(str(name), str(name).replace("_", " "), group="more")
+        for name in table.columns
+        if name not in names
+    ]
+    return tuple(
+        Column(c.name, c.title, c.unit, c.digits, c.group, str(meanings.get(c.name, c.meaning)))
+        for c in (*listed, *extra)
+    )
+
+
+def _cell(column: Column, value: Any) -> Cell:
+    number = None if isinstance(value, str) else _number(value)
+    css = "text" if column.digits == "text" or (isinstance(value, str) and not is_missing(value)) else "num"
+    text = shown(value, column.digits)
+    if column.name == "side" and text == GAP:
+        return Cell("", "", css)  # a bone in the middle has no side: nothing is missing
+    if column.name == "group":
+        text = text.replace("_", " ")
+    if text == GAP:
+        return Cell(GAP, "", f"{css} gap")
+    if column.name in ("name", "bone") and str(value) in BY_NAME:
+        return Cell(
+            str(value), str(value), "text bone", "#{:02x}{:02x}{:02x}".format(*colour(BY_NAME[str(value)].id))
+        )
+    if column.name == "name_confidence":
+        css += " unsure" if _is_unsure(value) else ""
+    return Cell(text, text if number is None else repr(number), css)
+
+
+def _is_unsure(value: Any) -> bool:
+    number = _number(value)
+    return number < 0.8 if number is not None else str(value).strip().lower() not in ("sure", "high")
+
+
+def bone_table(table: pd.DataFrame, meanings: Mapping[str, str]) -> Table:
+    """Bones that are seen, and apart from them those that are not; the latter have no values at all."""
+    columns = columns_of(table, BONE_COLUMNS, meanings)
+    facts = {"id", "name", "side", "group", "status"}
+    seen: list[Row] = []
+    absent: list[Row] = []
+    for record in table.to_dict("records"):
+        status = str(record.get("status", ""))
+        if status == "absent":
+            record = {key: value if key in facts else None for key, value in record.items()}
+        cells = [_cell(column, record[column.name]) for column in columns]
+        if status in ("cut", "absent"):
+            cells = [
+                Cell(c.text, c.sort, f"{c.css} tag {status}") if column.name == "status" else c
+                for c, column in zip(cells, columns, strict=True)
+            ]
+        (absent if status == "absent" else seen).append(Row(tuple(cells), status if status == "cut" else ""))
+    return Table(columns, tuple(seen), tuple(absent))
+
+
+def hotspot_table(table: pd.DataFrame, meanings: Mapping[str, str]) -> Table:
+    """A row per hotspot, in the order of the table."""
+    columns = columns_of(table, HOTSPOT_COLUMNS, meanings)
+    rows = [Row(tuple(_cell(c, record[c.name]) for c in columns)) for record in table.to_dict("records")]
+    return Table(columns, tuple(rows))
+
+
+def index_table(table: pd.DataFrame, meanings: Mapping[str, str]) -> Table:
+    """A row per index; the operator stands with its threshold."""
+    columns = columns_of(table.drop(columns="operator", errors="ignore"), INDEX_COLUMNS, meanings)
+    rows = []
+    for record in table.to_dict("records"):
+        record["threshold"] = rule_text(record)
+        rows.append(Row(tuple(_cell(c, record.get(c.name)) for c in columns)))
+    return Table(columns, tuple(rows))
+
+
+def rule_text(record: Mapping[Any, Any]) -> str:
+    """Operator and threshold, such as ``≥ 15``; empty when there is no threshold."""
+    threshold = record.get("threshold")
+    if is_missing(threshold):
+        return ""
+    sign = record.get("operator")
+    word = "" if is_missing(sign) else OPERATORS.get(str(sign), str(sign))
+    return f"{word} {shown(threshold, 'text')}".strip()
