@@ -21,6 +21,9 @@ _SNAP_VOXELS = 1e-3  # grids whose voxels are nearer to each other than this coi
 _NOISE = 1e-9
 _SLAB_VOXELS = 16_000_000  # label voxels looked at at a time: bounds the memory of `occupancy`
 _CHUNK = 2_000_000
+# Oblique label voxels are cut until no part is wider than this many target voxels. Deep inside a bone a voxel
+# is then full to 2 % at the worst (5 % with 1.0, at an eighth of the work).
+_OBLIQUE_PART = 0.5
 
 
 def resample(volume: Volume, grid: Grid, *, source_mm_from_target_mm: npt.ArrayLike | None = None) -> Volume:
@@ -194,7 +197,7 @@ def _overlaps(
 def _oblique_pieces(labels: Volume, matrix: npt.NDArray[np.float64], grid: Grid) -> Iterator[Pieces]:
     """Pieces of single label voxels, each a box parallel to the target grid.
 
-    Label voxels wider than a target voxel are cut into equal parts first.
+    Label voxels that are wide in terms of target voxels are cut into equal parts first.
     """
     parts = _parts(matrix[:3, :3])
     linear = matrix[:3, :3] / np.array(parts)
@@ -225,21 +228,16 @@ def _snapped(matrix: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDA
 
     NIfTI stores affines in single precision, so two grids that agree differ by some 1e-5 of a voxel.
     """
-    size = np.array([*shape, 1.0])
-    snapped = matrix.copy()
-    for value in (np.round(matrix), np.where(np.abs(matrix) * size < _SNAP_VOXELS, 0.0, matrix)):
-        near = np.abs(matrix - value) * size < _SNAP_VOXELS
-        snapped = np.where(near, value, snapped)
-    snapped[3] = matrix[3]
-    return snapped
+    reach_voxels = np.abs(matrix - np.round(matrix)) * np.array([*shape, 1.0])
+    return np.where(reach_voxels < _SNAP_VOXELS, np.round(matrix), matrix)
 
 
 def _parts(linear: npt.NDArray[np.float64]) -> tuple[int, int, int]:
-    """Into how many equal parts a label voxel is cut along each axis: none wider than a target voxel."""
+    """Into how many equal parts a label voxel is cut along each axis, for `_OBLIQUE_PART`."""
     parts = np.ones(3)
     while True:
         widths = np.sqrt(((linear / parts) ** 2).sum(axis=1))
-        if widths.max() <= 1 + 1e-9:
+        if widths.max() <= _OBLIQUE_PART + 1e-9:
             return int(parts[0]), int(parts[1]), int(parts[2])
         widest_axis = np.abs(linear[widths.argmax()] / parts).argmax()
         parts[widest_axis] += 1

@@ -1,0 +1,387 @@
+"""What a user types: parse, call, print. Exit status: see `main`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import petbone
+
+if TYPE_CHECKING:
+    from petbone.io import PetOptions
+
+app = typer.Typer(
+    name="petbone",
+    help="How much of the skeleton is tumour: PET/CT measured bone by bone.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print seconds and memory per step.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="New folder for the results.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a folder of earlier results.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda: where the network runs.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the network; default: all cores.")]
+Weights = Annotated[Path | None, typer.Option(help="Weights of your own (.safetensors).")]
+MaxMemory = Annotated[
+    float | None, typer.Option(min=0.1, help="Refuse a case expected to need more than this.")
+]
+IndexName = Annotated[
+    str | None, typer.Option(help="Whose hotspots are listed: PET15, FTV10, A50, SUV3, ...")
+]
+Rule = Annotated[Path | None, typer.Option(help="TOML file with indices of your own (see configs/).")]
+LabelsOf = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose labels the mask has: petbone, totalsegmentator, moose_..., skellytour, or FILE.csv."
+    ),
+]
+Tracer = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="naf, choline, psma, fdg or other; once, or once for each PET. Read from DICOM when there."
+    ),
+]
+Units = Annotated[list[str] | None, typer.Option(help="suv or bqml: what the voxels of a NIfTI PET hold.")]
+Sidecar = Annotated[list[Path] | None, typer.Option(help="BIDS PET sidecar (.json) of a NIfTI PET.")]
+WeightKg = Annotated[float | None, typer.Option(help="Body weight, kg.")]
+HeightCm = Annotated[float | None, typer.Option(help="Body height, cm.")]
+Sex = Annotated[str | None, typer.Option(help="M, F or O.")]
+DoseMbq = Annotated[list[float] | None, typer.Option(help="Injected activity at injection, MBq.")]
+InjectedAt = Annotated[list[str] | None, typer.Option(help="Injection, 2026-05-04T10:00:00 or 10:00:00.")]
+ScanStart = Annotated[list[str] | None, typer.Option(help="Time the PET is decay-corrected to, same form.")]
+HalfLife = Annotated[
+    list[float] | None, typer.Option(help="Half-life, s, where the tracer does not tell it.")
+]
+
+
+@app.command()
+def run(
+    ct: Annotated[Path, typer.Argument(help="CT: NIfTI file, DICOM folder or zip.")],
+    pet: Annotated[list[Path], typer.Argument(help="One PET or more of the same patient and frame.")],
+    output: Output = Path("petbone_results"),
+    bones: Annotated[Path | None, typer.Option(help="Bone mask made elsewhere; skips the network.")] = None,
+    labels: LabelsOf = None,
+    tracer: Tracer = None,
+    units: Units = None,
+    sidecar: Sidecar = None,
+    weight_kg: WeightKg = None,
+    height_cm: HeightCm = None,
+    sex: Sex = None,
+    dose_mbq: DoseMbq = None,
+    injected_at: InjectedAt = None,
+    scan_start: ScanStart = None,
+    half_life_s: HalfLife = None,
+    index: IndexName = None,
+    rule: Rule = None,
+    align: Annotated[str, typer.Option(help="report: the scanner's frame, nothing is moved.")] = "report",
+    device: Device = "auto",
+    threads: Threads = None,
+    weights: Weights = None,
+    max_memory_gb: MaxMemory = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """One patient: bones, uptake, hotspots and indices from a CT and a PET.
+
+    Example: petbone run ct.nii.gz pet.nii.gz --tracer naf -o patient_1
+    """
+    from petbone.pipeline import CaseFiles, CaseOptions
+
+    if align != "report":
+        raise typer.BadParameter("only 'report' is there yet", param_hint="--align")
+    if labels is not None and bones is None:
+        raise typer.BadParameter("--labels says whose labels a mask has; give the mask with --bones")
+    _check_memory(max_memory_gb)
+    stated = _pet_options(
+        pet,
+        {"tracer": tracer, "units": units, "sidecar": sidecar, "dose_mbq": dose_mbq}
+        | {"injected_at": injected_at, "scan_start": scan_start, "half_life_s": half_life_s},
+        {"weight_kg": weight_kg, "height_cm": height_cm, "sex": sex},
+    )
+    files = CaseFiles(tuple(pet), stated, ct, bones, labels)
+    options = CaseOptions(index, rule, device, threads, weights)
+    _case(files, options, output, overwrite, quiet, verbose)
+
+
+@app.command()
+def quantify(
+    bones: Annotated[Path, typer.Argument(help="Bone mask: label map, NIfTI.")],
+    pet: Annotated[list[Path], typer.Argument(help="One PET or more in the same frame.")],
+    output: Output = Path("petbone_results"),
+    labels: LabelsOf = None,
+    ct: Annotated[Path | None, typer.Option(help="The CT, for HU of hotspots and for the pictures.")] = None,
+    tracer: Tracer = None,
+    units: Units = None,
+    sidecar: Sidecar = None,
+    weight_kg: WeightKg = None,
+    height_cm: HeightCm = None,
+    sex: Sex = None,
+    dose_mbq: DoseMbq = None,
+    injected_at: InjectedAt = None,
+    scan_start: ScanStart = None,
+    half_life_s: HalfLife = None,
+    index: IndexName = None,
+    rule: Rule = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """The same numbers from somebody else's bone mask.
+
+    Example: petbone quantify bones.nii.gz pet.nii.gz --labels totalsegmentator --tracer naf
+    """
+    from petbone.pipeline import CaseFiles, CaseOptions
+
+    stated = _pet_options(
+        pet,
+        {"tracer": tracer, "units": units, "sidecar": sidecar, "dose_mbq": dose_mbq}
+        | {"injected_at": injected_at, "scan_start": scan_start, "half_life_s": half_life_s},
+        {"weight_kg": weight_kg, "height_cm": height_cm, "sex": sex},
+    )
+    files = CaseFiles(tuple(pet), stated, ct, bones, labels)
+    _case(files, CaseOptions(index, rule), output, overwrite, quiet, verbose)
+
+
+@app.command()
+def segment(
+    ct: Annotated[Path, typer.Argument(help="CT: NIfTI file, DICOM folder or zip.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New label map.")] = Path("bones.nii.gz"),
+    device: Device = "auto",
+    threads: Threads = None,
+    weights: Weights = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """The bones of a CT as a label map on its grid.
+
+    Example: petbone segment ct.nii.gz -o bones.nii.gz
+    """
+    from petbone.io import read_ct, write_nifti
+    from petbone.pipeline import CaseOptions, find_bones
+    from petbone.results import refuse_existing_image
+
+    refuse_existing_image(output, overwrite)
+    options = CaseOptions(device=device, threads=threads, weights=weights)
+    with _steps(quiet, verbose) as steps:
+        with steps("read"):
+            scan = read_ct(ct)
+        with steps("bones"):
+            skeleton = find_bones(scan.volume, options, steps)
+        with steps("write"):
+            write_nifti(skeleton.bones, output)
+    for note in (*scan.warnings, *skeleton.notes):
+        _say(f"note: {note}", quiet)
+    _say(f"{len(skeleton.confidence or {})} bones in {output}", quiet)
+
+
+@app.command()
+def suv(
+    pet: Annotated[Path, typer.Argument(help="PET: NIfTI file, DICOM folder or zip.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write SUVbw here (.nii.gz).")] = None,
+    tracer: Annotated[str | None, typer.Option(help="naf, choline, psma, fdg or other.")] = None,
+    units: Annotated[str | None, typer.Option(help="suv or bqml.")] = None,
+    sidecar: Annotated[Path | None, typer.Option(help="BIDS PET sidecar (.json).")] = None,
+    weight_kg: WeightKg = None,
+    height_cm: HeightCm = None,
+    sex: Sex = None,
+    dose_mbq: Annotated[float | None, typer.Option(help="Injected activity, MBq.")] = None,
+    injected_at: Annotated[str | None, typer.Option(help="Injection, ISO or HH:MM:SS.")] = None,
+    scan_start: Annotated[str | None, typer.Option(help="Decay reference, same form.")] = None,
+    half_life_s: Annotated[float | None, typer.Option(help="Half-life, s.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """The SUV factor of a PET, and the rule and tags that it came from.
+
+    Example: petbone suv PET_DICOM/ -o suv.nii.gz
+    """
+    import json
+
+    from petbone.io import read_pet, write_nifti
+    from petbone.pipeline import suv_facts
+    from petbone.results import refuse_existing_image
+
+    stated = _pet_options(
+        [pet],
+        {
+            key: None if value is None else [value]
+            for key, value in {
+                "tracer": tracer,
+                "units": units,
+                "sidecar": sidecar,
+                "dose_mbq": dose_mbq,
+                "injected_at": injected_at,
+                "scan_start": scan_start,
+                "half_life_s": half_life_s,
+            }.items()
+        },
+        {"weight_kg": weight_kg, "height_cm": height_cm, "sex": sex},
+    )
+    if output is not None:
+        refuse_existing_image(output, overwrite)
+    with _steps(quiet, verbose) as steps:
+        with steps("read"):
+            scan = read_pet(pet, stated[0])
+        if output is not None:
+            with steps("write"):
+                write_nifti(scan.volume, output)
+    facts = suv_facts(scan) | {"warnings": list(scan.warnings)}
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2, default=str))
+        return
+    for key, value in facts.items():
+        for line in value if isinstance(value, list) else [value]:
+            _say(f"{key}: {line}", quiet)
+
+
+@app.command()
+def phantom(
+    output: Output = Path("phantom"),
+    size: Annotated[str, typer.Option(help="small, default or large (512 x 512 x 458).")] = "default",
+    seed: Annotated[int, typer.Option(help="Noise and hotspots repeat with the seed.")] = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """A patient whose truth is known: CT, bones, two PETs, and what must be found.
+
+    Example: petbone phantom -o phantom
+    """
+    from petbone.phantom import make_patient, spec_of_size
+    from petbone.results import new_folder, write_patient
+
+    try:
+        spec = spec_of_size(size, seed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--size") from error
+    with _steps(quiet, verbose) as steps, new_folder(output, overwrite, mark="truth.json") as folder:
+        with steps("make"):
+            patient = make_patient(spec)
+        with steps("write"):
+            write_patient(patient, folder)
+    _say(f"phantom patient in {output}", quiet)
+
+
+@app.command()
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Versions, weights and what this machine offers.
+
+    Example: petbone info --json
+    """
+    import json
+    import os
+
+    from petbone.net.segment import installation
+    from petbone.pipeline import versions
+
+    facts: dict[str, Any] = {"petbone": petbone.__version__, "cores": os.cpu_count()}
+    facts |= {"versions": versions(), "network": installation()}
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for key, value in facts.items():
+        for name, part in value.items() if isinstance(value, dict) else [("", value)]:
+            typer.echo(f"{key} {name}: {part}".replace(" :", ":"))
+
+
+def _pet_options(
+    pets: list[Path], each: dict[str, list[Any] | None], shared: dict[str, Any]
+) -> tuple[PetOptions, ...]:
+    """Options of each PET: given once they hold for all, given once for each they go in order."""
+    from petbone.io import PetOptions
+    from petbone.pipeline import TRACERS
+
+    for name, values in each.items():
+        if values is not None and len(values) not in (1, len(pets)):
+            flag = "--" + name.replace("_", "-")
+            raise typer.BadParameter(f"given {len(values)} times for {len(pets)} PETs", param_hint=flag)
+    for tracer in each["tracer"] or []:
+        if tracer not in TRACERS:
+            raise typer.BadParameter(f"{tracer!r} is not one of {', '.join(TRACERS)}", param_hint="--tracer")
+    for unit in each["units"] or []:
+        if unit not in ("suv", "bqml"):
+            raise typer.BadParameter(f"{unit!r} is neither suv nor bqml", param_hint="--units")
+    chosen = [
+        {name: values[n % len(values)] for name, values in each.items() if values} for n in range(len(pets))
+    ]
+    return tuple(PetOptions(**shared, **one) for one in chosen)
+
+
+def _check_memory(max_memory_gb: float | None) -> None:
+    del max_memory_gb
+
+
+def _case(files: Any, options: Any, output: Path, overwrite: bool, quiet: bool, verbose: bool) -> None:
+    from petbone.pipeline import run_case
+    from petbone.results import new_folder, write_case
+
+    with _steps(quiet, verbose) as steps, new_folder(output, overwrite) as folder:
+        result = run_case(files, options, steps)
+        write_case(result, folder, steps)
+    for warning in result.warnings:
+        _say(f"note: {warning}", quiet)
+    for pet in result.pets:
+        index = pet.index_table.iloc[0]
+        _say(f"{pet.tracer}: {len(pet.hotspot_table)} hotspots by {pet.facts['rule']['name']}", quiet)
+        del index
+    _say(f"report: {output / 'report.html'}", quiet)
+
+
+def _steps(quiet: bool, verbose: bool) -> Any:
+    from petbone.progress import shown_steps
+
+    return shown_steps(bar=not quiet and sys.stderr.isatty(), verbose=verbose)
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        typer.echo(text)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        typer.echo(petbone.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line.
+
+    Exit status: 0 done; 1 a defect of petbone; 2 wrong usage; 3 the input cannot be used; 4 the machine is
+    too small. 3 and 4 come with one line on standard error.
+    """
+    from petbone.errors import InputError, ResourceError
+
+    try:
+        app()
+    except InputError as error:
+        status = _complain(error, 3)
+    except ResourceError as error:
+        status = _complain(error, 4)
+    except MemoryError:
+        status = _complain("not enough memory for this case", 4)
+    except KeyboardInterrupt:
+        status = _complain("interrupted", 130)
+    sys.exit(status)
+
+
+def _complain(error: object, status: int) -> int:
+    line = " ".join(str(error).split())
+    print(f"petbone: {line}", file=sys.stderr)
+    return status

@@ -1,0 +1,229 @@
+"""The story of one case: read, find the bones, carry them to the PET, measure."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import petbone
+from petbone.burden import DEFINITIONS, Seen, bone_table, hotspot_hu, hotspot_table, what_was_seen
+from petbone.case import CaseResult, PetResult
+from petbone.errors import InputError
+from petbone.hotspots import find_hotspots
+from petbone.indices import Index, choose_index, index_table, parse_indices, published_indices
+from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
+from petbone.labels import LabelTable
+from petbone.resample import occupancy
+from petbone.steps import Steps
+from petbone.volume import Grid, Volume
+
+TRACERS = ("naf", "choline", "psma", "fdg", "other")
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """What somebody has of one patient: PETs, and a CT, or a bone map, or both."""
+
+    pets: tuple[Path, ...]
+    pet_options: tuple[PetOptions, ...]  # one for each PET
+    ct: Path | None = None
+    bones: Path | None = None
+    labels: str | None = None  # a label table by name, or a CSV file; None: petbone's own
+
+
+@dataclass(frozen=True)
+class CaseOptions:
+    """How a case is done."""
+
+    index: str | None = None  # whose hotspots are listed; None: by the tracer
+    rule: Path | None = None  # TOML with indices of the user's own
+    device: str = "auto"
+    threads: int | None = None
+    weights: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Skeleton:
+    """The bones of the patient and what is known of their names."""
+
+    bones: Volume
+    confidence: dict[int, float] | None  # None for masks made elsewhere
+    weights_sha256: str | None
+    notes: tuple[str, ...]
+
+
+def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult:
+    """Measure one patient. Raises InputError when an input cannot be used."""
+    indices = all_indices(options.rule)
+    with steps("read"):
+        ct = None if files.ct is None else read_ct(files.ct)
+        mask = None if files.bones is None else read_labels(files.bones)
+        pets = [read_pet(path, pet) for path, pet in zip(files.pets, files.pet_options, strict=True)]
+    frame = mask or ct
+    if frame is None:
+        raise ValueError("a case needs a CT or a bone map")
+    for path, pet in zip(files.pets, pets, strict=True):
+        refuse_no_overlap(path, pet.volume.grid, files.bones or files.ct, frame.volume.grid)
+
+    with steps("bones"):
+        skeleton = _masked(mask, files) if mask else find_bones(frame.volume, options, steps)
+    if not skeleton.bones.data.any():
+        raise InputError(f"{files.bones or files.ct}: no bone found in it; expected a part of a skeleton")
+
+    warnings = [note for scan in (ct, mask, *pets) if scan for note in scan.warnings]
+    warnings += skeleton.notes
+    results = []
+    for pet in pets:
+        result, notes = measure(pet, ct, skeleton, indices, options, steps)
+        results.append(result)
+        warnings += notes
+    return CaseResult(
+        ct=None if ct is None else ct.volume,
+        bones=skeleton.bones,
+        pets=tuple(results),
+        warnings=tuple(dict.fromkeys(warnings)),
+        provenance={
+            "petbone": petbone.__version__,
+            "inputs": {
+                "ct": None if ct is None else ct.source,
+                "bones": None if mask is None else mask.source,
+                "pets": [pet.source for pet in pets],
+            },
+            "weights": skeleton.weights_sha256,
+            "options": _options(files, options),
+            "assumptions": list(dict.fromkeys(warnings)),
+            "versions": versions(),
+            "steps": steps.records,
+        },
+    )
+
+
+def find_bones(ct: Volume, options: CaseOptions, steps: Steps) -> Skeleton:
+    """The skeleton by petbone's own network, on the grid of the CT."""
+    from petbone.net.segment import Segmenter  # torch is paid for by those who need it
+
+    segmenter = Segmenter.load(options.weights, options.device, options.threads)
+    found = segmenter.segment(ct, steps.progress)
+    return Skeleton(found.bones, found.confidence, found.weights_sha256, found.notes)
+
+
+def _masked(mask: Scan, files: CaseFiles) -> Skeleton:
+    """The skeleton of a mask made elsewhere, in petbone's labels."""
+    table = LabelTable.load(files.labels or "petbone")
+    try:
+        bones = table.apply(mask.volume)
+    except InputError as error:
+        raise InputError(f"{files.bones}: {error}") from error
+    return Skeleton(bones, None, None, (f"bones from a mask made elsewhere, label table {table.name}",))
+
+
+def measure(
+    pet: Scan,
+    ct: Scan | None,
+    skeleton: Skeleton,
+    indices: tuple[Index, ...],
+    options: CaseOptions,
+    steps: Steps,
+) -> tuple[PetResult, list[str]]:
+    """One PET measured bone by bone, and what a reader should know of it."""
+    tracer = str(pet.source.get("tracer") or "other")
+    suv = pet.volume.with_data(np.ascontiguousarray(pet.volume.data))
+    index, guess = choose_index(indices, tracer, options.index)
+    assert index.rule is not None  # choose_index saw to it
+    notes = [guess] if guess else []
+    with steps("carry bones to the PET"):
+        occupied = occupancy(skeleton.bones, suv.grid)
+        seen = what_was_seen(skeleton.bones, occupied)
+    with steps("measure"):
+        hotspots = find_hotspots(suv, occupied, index.rule)
+        hu_mean = None
+        if ct is not None and ct.volume.grid.same_as(skeleton.bones.grid):
+            hu_mean = hotspot_hu(ct.volume, skeleton.bones, hotspots, index.rule.bones)
+        elif ct is not None:
+            notes.append("the bone map lies on another grid than the CT, so hotspots have no mean HU")
+        bones = bone_table(suv, occupied, hotspots, seen, skeleton.confidence)
+        spots = hotspot_table(suv, occupied, hotspots, index.rule.bones, skeleton.confidence, hu_mean)
+        parts = {label: state.fraction or 0.0 for label, state in seen.items()}
+        table = index_table(indices, suv, occupied, parts, tracer)
+    notes += _what_is_missing(seen)
+    facts = {
+        "suv": suv_facts(pet),
+        "rule": asdict(index.rule) | {"bones": index.bones, "reference": index.reference},
+        "definitions": DEFINITIONS,
+    }
+    return PetResult(tracer, suv, hotspots, bones, spots, table, facts), notes
+
+
+def _what_is_missing(seen: dict[int, Seen]) -> list[str]:
+    beyond = sum("pet" in state.cut_by.split() for state in seen.values())
+    return [f"{beyond} bones reach out of the PET; their values cover the part inside"] if beyond else []
+
+
+def suv_facts(pet: Scan) -> dict[str, Any]:
+    """How SUV was obtained: factor, rule, assumptions, and the tags that were used (none identifying)."""
+    if pet.suv is None:
+        return {}
+    stated: dict[str, Any] = dict(pet.source.get("suv") or {})
+    return stated | {"factor": pet.suv.factor, "rule": pet.suv.rule, "assumptions": list(pet.suv.assumptions)}
+
+
+def all_indices(rule: Path | None) -> tuple[Index, ...]:
+    """The published indices and those of the user's TOML file; the user's win where names are equal."""
+    if rule is None:
+        return published_indices()
+    try:
+        own = parse_indices(rule.read_text(encoding="utf-8"), str(rule))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{rule}: cannot be read: {error.__class__.__name__}") from error
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    names = {index.name for index in own}
+    return own + tuple(index for index in published_indices() if index.name not in names)
+
+
+def refuse_no_overlap(pet: Path, pet_grid: Grid, other: Path | None, other_grid: Grid) -> None:
+    """Raise InputError when the fields of view of the two images do not meet."""
+    ranges = [
+        (grid.corners_mm().min(axis=0), grid.corners_mm().max(axis=0)) for grid in (pet_grid, other_grid)
+    ]
+    (pet_low, pet_high), (low, high) = ranges
+    if (np.minimum(pet_high, high) <= np.maximum(pet_low, low)).any():
+        spans = [", ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(*bounds, strict=True)) for bounds in ranges]
+        raise InputError(
+            f"{pet}: does not overlap {other}: the PET spans (x, y, z mm) {spans[0]}, the other {spans[1]}; "
+            "expected two images of one examination in one frame"
+        )
+
+
+def _options(files: CaseFiles, options: CaseOptions) -> dict[str, Any]:
+    """The options as given, without a path: a file's name can name a patient."""
+    stated: dict[str, Any] = {"index": options.index, "rule": options.rule is not None}
+    stated["device"] = options.device
+    stated |= {"threads": options.threads, "weights": options.weights is not None}
+    labels = files.labels
+    stated["labels"] = labels if labels is None or not Path(labels).suffix else "csv"
+    stated["pets"] = [
+        {key: value for key, value in asdict(pet).items() if value is not None and key != "sidecar"}
+        for pet in files.pet_options
+    ]
+    return stated
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages whose arithmetic enters a result."""
+    names = (
+        "torch",
+        "numpy",
+        "scipy",
+        "nibabel",
+        "pydicom",
+        "SimpleITK",
+        "pandas",
+        "connected-components-3d",
+    )
+    return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -1,0 +1,128 @@
+"""The folder of results: it appears whole or not at all, and nothing of somebody else's is overwritten."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from petbone.case import CaseResult
+from petbone.errors import InputError, ResourceError
+from petbone.io import write_nifti
+from petbone.report.case import render
+from petbone.steps import Steps
+
+MARK = "provenance.json"  # what makes a folder one of ours
+
+
+def refuse_existing(folder: Path, overwrite: bool, mark: str = MARK) -> None:
+    """Raise InputError when `folder` cannot become the folder of results.
+
+    An empty folder can; one that holds the file `mark` can with `overwrite`; anything else is somebody's.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not folder.is_dir() or folder.is_symlink():
+        raise InputError(
+            f"{folder}: exists and is not a folder; expected a new folder: choose another with -o"
+        )
+    if not any(folder.iterdir()):
+        return
+    if not (folder / mark).exists():
+        raise InputError(
+            f"{folder}: exists and holds other files; expected a new folder: choose another with -o"
+        )
+    if not overwrite:
+        raise InputError(f"{folder}: holds results already; give --overwrite to replace them, or another -o")
+
+
+@contextmanager
+def new_folder(folder: Path, overwrite: bool = False, mark: str = MARK) -> Iterator[Path]:
+    """A folder to write into: takes the name `folder` when the body ends well, vanishes otherwise."""
+    refuse_existing(folder, overwrite, mark)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror}; choose another with -o") from error
+    try:
+        yield part
+        part.chmod(0o755)
+        if folder.exists():
+            # The old results leave only when the new ones are whole.
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".old", dir=folder.parent))
+            folder.replace(old)
+            part.replace(folder)
+            shutil.rmtree(old)
+        else:
+            part.replace(folder)
+    except OSError as error:
+        raise ResourceError(f"{folder}: cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def refuse_existing_image(path: Path, overwrite: bool) -> None:
+    """Raise InputError, before any work is done, when a NIfTI cannot be written to `path`."""
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{path}: expected a name ending in .nii.gz or .nii")
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise InputError(f"{path}: exists already; give --overwrite to replace it, or another -o")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: no folder {path.parent}; make it, or choose another with -o")
+
+
+def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
+    """Write every file of the contract into `folder`, which exists."""
+    with steps("write"), ThreadPoolExecutor() as pool:
+        # Compression releases the interpreter, so the images go out side by side.
+        jobs = [pool.submit(write_nifti, result.bones, folder / "bones.nii.gz")]
+        for pet in result.pets:
+            suffix = f"_{pet.tracer}" if len(result.pets) > 1 else ""
+            jobs.append(pool.submit(write_nifti, pet.suv, folder / f"suv{suffix}.nii.gz"))
+            jobs.append(pool.submit(write_nifti, pet.hotspots, folder / f"hotspots{suffix}.nii.gz"))
+            pet.bone_table.to_csv(folder / f"bones{suffix}.csv", index=False, float_format="%.6g")
+            pet.hotspot_table.to_csv(folder / f"hotspots{suffix}.csv", index=False, float_format="%.6g")
+            pet.index_table.to_csv(folder / f"indices{suffix}.csv", index=False, float_format="%.6g")
+        page = render(result)
+        for job in jobs:
+            job.result()
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    write_json(_summary(result), folder / "summary.json")
+    write_json(result.provenance, folder / MARK)
+
+
+def _summary(result: CaseResult) -> dict[str, Any]:
+    pets = [
+        {
+            "tracer": pet.tracer,
+            "bones": _records(pet.bone_table),
+            "hotspots": _records(pet.hotspot_table),
+            "indices": _records(pet.index_table),
+            "suv": pet.facts.get("suv"),
+            "rule": pet.facts.get("rule"),
+        }
+        for pet in result.pets
+    ]
+    definitions = result.pets[0].facts["definitions"] if result.pets else {}
+    return {"petbone": result.provenance["petbone"], "warnings": result.warnings, "pets": pets} | {
+        "definitions": definitions
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows for JSON: what does not exist is null."""
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=10))
+    return rows
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """JSON for programs, readable by people; NaN is refused, since JSON has none."""
+    path.write_text(json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")

@@ -1,0 +1,49 @@
+"""The clock of a case: seconds and peak memory of each step, and its progress."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Steps:
+    """Records every step in `records`; calls `on_progress(step, fraction)` as the work goes on."""
+
+    def __init__(self, on_progress: Callable[[str, float], None] | None = None) -> None:
+        self.records: list[dict[str, Any]] = []
+        self._on_progress = on_progress
+        self._current = ""
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time the body of a ``with`` as the step `name`."""
+        self._current = name
+        self.progress(0.0)
+        started = time.perf_counter()
+        yield
+        self.records.append(
+            {
+                "name": name,
+                "seconds": round(time.perf_counter() - started, 3),
+                "peak_memory_mb": round(peak_memory_mb()),
+            }
+        )
+        self.progress(1.0)
+
+    def progress(self, fraction: float) -> None:
+        """Tell how far the current step is, 0 to 1."""
+        if self._on_progress is not None:
+            self._on_progress(self._current, fraction)
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far; 0 where the system does not tell (Windows)."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource  # does not exist on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
