@@ -1,16 +1,21 @@
-"""Reading and writing: paths end here. NIfTI and DICOM in, volumes in their final unit out."""
+"""Reading and writing: paths end here. NIfTI, DICOM, NRRD, MetaImage in, volumes in final units out."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from petbone.errors import InputError
+from petbone.io.dicom import find_series, is_dicom, read_image
+from petbone.io.dicom_pet import pet_facts
+from petbone.io.itk import SUFFIXES, read_itk
 from petbone.io.nifti import read_nifti, write_nifti
+from petbone.io.pet import PetWord, word_on_image
 from petbone.io.scan import Image, PetOptions, Scan
-from petbone.suv import SuvFactor
 from petbone.volume import Unit, Volume
 
 __all__ = ["PetOptions", "Scan", "read_ct", "read_labels", "read_pet", "write_nifti"]
@@ -23,7 +28,10 @@ def read_ct(path: Path | str) -> Scan:
     """
     started = time.perf_counter()
     path = _existing(path)
-    image = read_nifti(path, (np.int16, np.float32))
+    if is_dicom(path):
+        image = read_image(path, find_series(path, "CT"), whole_numbers=True)
+    else:
+        image = _read_file(path, (np.int16, np.float32))
     _refuse_what_is_not_hu(path, image)
     volume = Volume(image.data, image.grid, Unit.HU)
     return Scan(volume, None, None, image.source(time.perf_counter() - started), image.warnings)
@@ -37,7 +45,9 @@ def read_labels(path: Path | str) -> Scan:
     """
     started = time.perf_counter()
     path = _existing(path)
-    image = read_nifti(path, (np.uint8, np.uint16))
+    if is_dicom(path):
+        raise InputError(f"{path}: DICOM; expected a label map as NIfTI, NRRD or MetaImage")
+    image = _read_file(path, (np.uint8, np.uint16))
     volume = Volume(image.data, image.grid, Unit.LABEL)
     source = image.source(time.perf_counter() - started)
     if image.label_names:
@@ -46,18 +56,54 @@ def read_labels(path: Path | str) -> Scan:
 
 
 def read_pet(path: Path | str, options: PetOptions | None = None) -> Scan:
-    """PET as SUVbw, float32, with the factor and the rule it was obtained by.
+    """PET as SUVbw, float32, with the factor, the rule it was obtained by and the tags it came from.
 
     Raises InputError for a file that cannot be read and wherever SUV would be a guess.
     """
     started = time.perf_counter()
     options = options or PetOptions()
     path = _existing(path)
-    image = read_nifti(path, (np.float32,))
-    warnings = (*image.warnings, _taken_as_suv(path, image, options))
-    volume = Volume(image.data, image.grid, Unit.SUV)
-    source = image.source(time.perf_counter() - started)
-    return Scan(volume, None, SuvFactor(1.0, "values taken as SUVbw"), source, warnings)
+    if is_dicom(path):
+        series = find_series(path, "PT")
+        facts = pet_facts(path, series.headers, options)
+        image = read_image(path, series, whole_numbers=False)
+        ignored = ("--units is ignored: the DICOM header has Units",) if options.units else ()
+        said = (*ignored, *facts.factor.assumptions)
+        word = PetWord(facts.factor, facts.acquisition, facts.tracer, facts.tags, said)
+    else:
+        image = _read_file(path, (np.float32,))
+        word = word_on_image(path, image, options)
+    image.data[...] *= np.float32(word.factor.factor)  # in place: memory holds one array
+    warnings = (*image.warnings, *word.warnings, *_implausible(image, word))
+    source = image.source(time.perf_counter() - started) | {"tracer": word.tracer, "suv": _facts(word)}
+    return Scan(Volume(image.data, image.grid, Unit.SUV), word.acquisition, word.factor, source, warnings)
+
+
+def _facts(word: PetWord) -> dict[str, Any]:
+    """How SUV was obtained, for a provenance file: an interval of time and never a date."""
+    facts = {
+        "factor": word.factor.factor,
+        "rule": word.factor.rule,
+        "assumptions": list(word.factor.assumptions),
+        "tags": word.tags,
+    }
+    if word.acquisition is not None:
+        facts |= {
+            "dose_bq": word.acquisition.dose_bq,
+            "half_life_s": word.acquisition.half_life_s,
+            "decay_s": word.acquisition.decay_s,
+            "decay_correction": word.acquisition.decay_correction.value,
+            "weight_kg": word.acquisition.weight_kg,
+        }
+    return facts
+
+
+def _implausible(image: Image, word: PetWord) -> tuple[str, ...]:
+    """A warning where the highest SUV cannot be: a wrong unit or dose is the usual reason."""
+    highest = image.high * word.factor.factor
+    if 0.1 <= highest <= 5000:
+        return ()
+    return (f"the highest SUV is {highest:g}, which cannot be: check unit, dose and weight",)
 
 
 def _existing(path: Path | str) -> Path:
@@ -65,6 +111,12 @@ def _existing(path: Path | str) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     return path
+
+
+def _read_file(path: Path, dtypes: Sequence[type[np.generic]]) -> Image:
+    if path.suffix.lower() in SUFFIXES:
+        return read_itk(path, dtypes)
+    return read_nifti(path, dtypes)
 
 
 def _refuse_what_is_not_hu(path: Path, image: Image) -> None:
@@ -79,19 +131,3 @@ def _refuse_what_is_not_hu(path: Path, image: Image) -> None:
         )
     if image.high < 50:
         raise InputError(f"{found}, too low for any bone; expected a CT in Hounsfield units (bone above 150)")
-
-
-def _taken_as_suv(path: Path, image: Image, options: PetOptions) -> str:
-    if options.units == "suv":
-        return f"values from {image.low:g} to {image.high:g} are SUVbw on the user's word (--units suv)"
-    if image.whole_numbers or image.low < -1 or not 0.5 <= image.high <= 500:
-        kind = "whole numbers" if image.whole_numbers else "values"
-        raise InputError(
-            f"{path}: {kind} from {image.low:g} to {image.high:g}, which cannot be SUV; give --units "
-            "bqml with --tracer --dose-mbq --weight-kg --injected-at --scan-start, or --sidecar FILE.json, "
-            "or --units suv"
-        )
-    return (
-        f"no sidecar and no --units: values from {image.low:g} to {image.high:g} are taken as SUVbw because "
-        "they can be"
-    )

@@ -319,9 +319,8 @@ def _empty(path: Path, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     try:
         return np.empty(count, dtype)
     except MemoryError:
-        raise ResourceError(
-            f"{path}: needs {count * dtype.itemsize / 2**30:.1f} GiB of memory for its voxels"
-        ) from None
+        gib = count * dtype.itemsize / 2**30
+        raise ResourceError(f"{path}: needs {gib:.1f} GiB of memory for its voxels") from None
 
 
 def _holds(dtype: np.dtype[Any], slab: npt.NDArray[Any], low: float, high: float) -> bool:
@@ -384,8 +383,8 @@ def _header(volume: Volume, dtype: np.dtype[Any]) -> bytes:
     header.set_data_shape(volume.grid.shape)
     matrix = volume.grid.mm_from_ijk
     header.set_sform(matrix, code="scanner")
-    right_angled = volume.grid.shear_deg < 1e-3
-    header.set_qform(matrix, code="scanner" if right_angled else "unknown", strip_shears=True)
+    qform_code = "scanner" if volume.grid.shear_deg < 1e-3 else "unknown"
+    header.set_qform(matrix, code=qform_code, strip_shears=True)
     header.set_xyzt_units("mm")
     header.set_slope_inter(1, 0)
     header["vox_offset"] = 352

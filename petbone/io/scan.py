@@ -78,7 +78,7 @@ class Image:
             "shape": list(self.grid.shape),
             "spacing_mm": [round(float(s), 6) for s in self.grid.spacing_mm],
             "orientation": orientation_code(self.grid),
-            "range": [self.low, self.high],
+            "file_range": [self.low, self.high],
             "seconds": round(seconds, 3),
         }
 

@@ -1,0 +1,295 @@
+"""From the headers of a PET series to SUV: which unit the pixels have, and to which moment they refer.
+
+Rules: QIBA vendor-neutral pseudo-code, IBSI SUV manual. The order in which the moment is looked for
+(GE private time, SeriesTime, back-computation, earliest AcquisitionTime) agrees with scanners of the three
+large vendors: FrameReferenceTime is the offset of the bed's start on GE and of the average count elsewhere,
+so computing back from it everywhere is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from petbone.errors import InputError
+from petbone.io.injection import Found, Moment, acquisition, nuclide_of, sex_of, tracer_of
+from petbone.io.scan import PetOptions
+from petbone.suv import HALF_LIFE_S, Acquisition, DecayCorrection, SuvFactor, suv_bw_factor
+
+SAME_TIME_S = 1.0
+"""SeriesTime may be this much after an AcquisitionTime and still count as the start of the scan."""
+BACK_COMPUTED_SPREAD_S = 60.0
+
+_GE_SCAN_TIME = (0x0009, 0x0D, "GEMS_PETD_01")
+_PHILIPS_SUV = (0x7053, 0x00, "Philips PET Private Group")
+_PHILIPS_ACTIVITY = (0x7053, 0x09, "Philips PET Private Group")
+
+
+@dataclass(frozen=True)
+class PetFacts:
+    """What the headers give: factor from file unit to SUVbw, and how it was found. `tags` identify nobody."""
+
+    factor: SuvFactor
+    acquisition: Acquisition | None
+    tags: dict[str, Any]
+    tracer: str | None
+
+
+def pet_facts(path: Path, headers: Sequence[Dataset], options: PetOptions) -> PetFacts:
+    """SUV factor of a PET series. Raises InputError wherever the rules leave a guess."""
+    first = headers[0]
+    _refuse_differences(path, headers)
+    units = str(first.get("Units") or "missing")
+    corrected = {str(v) for v in _values(first.get("CorrectedImage"))}
+    tags: dict[str, Any] = {"Units": units, "CorrectedImage": sorted(corrected)}
+    tracer = options.tracer or _found_tracer(first)
+    lacking = sorted({"ATTN", "DECY"} - corrected)
+    if lacking:
+        raise InputError(
+            f"{path}: CorrectedImage lacks {' and '.join(lacking)}; expected PET corrected for attenuation "
+            "(ATTN) and decay (DECY)"
+        )
+    if units == "GML":
+        kind = str(first.get("SUVType") or "BW")
+        tags["SUVType"] = kind
+        if kind != "BW":
+            raise InputError(f"{path}: the pixels are SUV of type {kind}; expected BW (body weight)")
+        return PetFacts(SuvFactor(1.0, "Units GML: the pixels are SUVbw"), None, tags, tracer)
+    scale = 1.0
+    if units == "CNTS":
+        suv_scale, scale = (_philips(path, headers, tag) for tag in (_PHILIPS_SUV, _PHILIPS_ACTIVITY))
+        if suv_scale:
+            tags["SUVScaleFactor (7053,xx00)"] = suv_scale
+            return PetFacts(SuvFactor(suv_scale, "Units CNTS: Philips SUV scale factor"), None, tags, tracer)
+        if not scale:
+            raise InputError(
+                f"{path}: Units CNTS without the Philips factors (7053,xx00) and (7053,xx09); expected BQML: "
+                "export the series in Bq/mL"
+            )
+        tags["ActivityConcentrationScaleFactor (7053,xx09)"] = scale
+    elif units != "BQML":
+        raise InputError(f"{path}: Units {units}; expected BQML, GML, or CNTS of Philips")
+    facts = replace(_found(path, headers, tags), tracer=tracer)
+    result = acquisition(path, facts, options)
+    factor = suv_bw_factor(result)
+    if scale != 1.0:
+        factor = replace(
+            factor, factor=factor.factor * scale, rule=f"counts to Bq/mL by Philips; {factor.rule}"
+        )
+    return PetFacts(factor, result, tags, tracer)
+
+
+def _refuse_differences(path: Path, headers: Sequence[Dataset]) -> None:
+    """What SUV is computed from must be one value in the whole series."""
+    for keyword in ("Units", "CorrectedImage", "DecayCorrection", "SUVType", "PatientWeight", "SeriesTime"):
+        count = len({str(h.get(keyword)) for h in headers})
+        if count > 1:
+            raise InputError(f"{path}: {count} different values of {keyword} in one series; expected one")
+    for keyword in (
+        "RadionuclideTotalDose",
+        "RadionuclideHalfLife",
+        "RadiopharmaceuticalStartTime",
+        "RadiopharmaceuticalStartDateTime",
+    ):
+        count = len({str(_injection(h).get(keyword)) for h in headers})
+        if count > 1:
+            raise InputError(f"{path}: {count} different values of {keyword} in one series; expected one")
+    injections = len(_values(headers[0].get("RadiopharmaceuticalInformationSequence")))
+    if injections > 1:
+        raise InputError(f"{path}: {injections} injections in the header; expected one")
+
+
+def _found(path: Path, headers: Sequence[Dataset], tags: dict[str, Any]) -> Found:
+    """The header's words. `tags` receives what was used; times of day only, because dates identify."""
+    first = headers[0]
+    injection = _injection(first)
+    word = str(first.get("DecayCorrection") or "missing")
+    tags["DecayCorrection"] = word
+    if word not in ("START", "ADMIN"):
+        raise InputError(f"{path}: DecayCorrection {word}; expected START or ADMIN")
+    half_life_s = _number(injection.get("RadionuclideHalfLife"))
+    nuclide = next((nuclide_of(text) for text in _code_texts(injection, "RadionuclideCodeSequence")), None)
+    reference: Moment | None = None
+    said: tuple[str, ...] = ()
+    if word == "START":
+        reference, rule, said = _decay_reference(path, headers, half_life_s or HALF_LIFE_S.get(nuclide or ""))
+        tags["scan start from"] = rule
+        tags["scan start"] = reference.when.time().isoformat() if reference else None
+    injected = _injected(injection, reference)
+    tags["injection"] = injected.when.time().isoformat() if injected else None
+    for keyword in ("RadionuclideTotalDose", "RadionuclideHalfLife"):
+        tags[keyword] = _number(injection.get(keyword))
+    tags["PatientWeight"] = _number(first.get("PatientWeight"))
+    return Found(
+        dose=_number(injection.get("RadionuclideTotalDose")),
+        half_life_s=half_life_s,
+        nuclide=nuclide,
+        injected=injected,
+        reference=reference,
+        weight=_number(first.get("PatientWeight")),
+        height_m=_number(first.get("PatientSize")),
+        sex=sex_of(first.get("PatientSex")),
+        decay_correction=DecayCorrection(word),
+        said=said,
+        names={
+            "dose": "RadionuclideTotalDose",
+            "half_life_s": "RadionuclideHalfLife",
+            "injected": "RadiopharmaceuticalStartDateTime",
+            "reference": "SeriesTime",
+            "weight": "PatientWeight",
+        },
+    )
+
+
+# Times
+
+
+def _decay_reference(
+    path: Path, headers: Sequence[Dataset], half_life_s: float | None
+) -> tuple[Moment | None, str, tuple[str, ...]]:
+    """(moment the image is corrected to, the rule that found it, what must be said of it)."""
+    first = headers[0]
+    series = _date_time(first.get("SeriesDate"), first.get("SeriesTime"))
+    taken = [t for t in (_acquired(h, series) for h in headers) if t is not None]
+    earliest = min(taken, default=None)
+    if ge := _ge_scan_time(first):
+        return Moment(ge, dated=True), "GE private scan time (0009,xx0D)", ()
+    if series and (earliest is None or series <= earliest + timedelta(seconds=SAME_TIME_S)):
+        return Moment(series, dated=True), "SeriesTime", ()
+    if earliest is None:
+        return None, "none", ()
+    if half_life_s and not _is_ge(first):
+        computed = [_back_computed(h, _acquired(h, series), half_life_s) for h in headers]
+        starts = [c for c in computed if c is not None]
+        if len(starts) == len(headers):
+            spread_s = (max(starts) - min(starts)).total_seconds()
+            if spread_s > BACK_COMPUTED_SPREAD_S:
+                raise InputError(
+                    f"{path}: the frames' times lead to scan starts {spread_s:.0f} s apart; expected one: "
+                    "give --scan-start"
+                )
+            said = "SeriesTime is after the acquisition, so the scan start was computed back from the frames"
+            return Moment(min(starts), dated=True), "AcquisitionTime and FrameReferenceTime", (said,)
+    said = "SeriesTime is after the acquisition, so the earliest AcquisitionTime was taken as the scan start"
+    return Moment(earliest, dated=True), "earliest AcquisitionTime", (said,)
+
+
+def _back_computed(header: Dataset, acquired: datetime | None, half_life_s: float) -> datetime | None:
+    """QIBA robust path: AcquisitionTime - FrameReferenceTime + time of the mean count rate in the frame."""
+    reference_s = (_number(header.get("FrameReferenceTime")) or 0) / 1000
+    frame_s = (_number(header.get("ActualFrameDuration")) or 0) / 1000
+    if acquired is None or reference_s <= 0 or frame_s <= 0:
+        return None
+    decay_per_s = math.log(2) / half_life_s
+    decay = decay_per_s * frame_s
+    average_s = math.log(decay / -math.expm1(-decay)) / decay_per_s
+    return acquired + timedelta(seconds=average_s - reference_s)
+
+
+def _ge_scan_time(header: Dataset) -> datetime | None:
+    return _parse_date_time(str(_private(header, *_GE_SCAN_TIME) or "")) if _is_ge(header) else None
+
+
+def _is_ge(header: Dataset) -> bool:
+    return str(header.get("Manufacturer") or "").upper().startswith(("GE", "GENERAL ELECTRIC"))
+
+
+def _injected(injection: Dataset, reference: Moment | None) -> Moment | None:
+    """RadiopharmaceuticalStartDateTime, else RadiopharmaceuticalStartTime, whose date is not recorded."""
+    if full := _parse_date_time(str(injection.get("RadiopharmaceuticalStartDateTime") or "")):
+        return Moment(full, dated=True)
+    day = reference.when.strftime("%Y%m%d") if reference else "19700101"
+    clock = _date_time(day, injection.get("RadiopharmaceuticalStartTime"))
+    return Moment(clock, dated=False) if clock else None
+
+
+def _acquired(header: Dataset, series: datetime | None) -> datetime | None:
+    day = header.get("AcquisitionDate") or (series.strftime("%Y%m%d") if series else None)
+    if at := _date_time(day, header.get("AcquisitionTime")):
+        return at
+    return _parse_date_time(str(header.get("AcquisitionDateTime") or ""))
+
+
+def _date_time(day: object, clock: object) -> datetime | None:
+    """DICOM DA and TM; None if either is missing or malformed. '09:30:00' and '2024.05.31' are ACR-NEMA."""
+    date_digits = re.sub(r"\D", "", str(day or ""))
+    clock_digits = re.sub(r":", "", str(clock or "").strip())
+    if len(date_digits) != 8 or not re.match(r"\d{4}", clock_digits):
+        return None
+    return _parse_date_time(date_digits + clock_digits)
+
+
+def _parse_date_time(text: str) -> datetime | None:
+    """DICOM DT with at least hours and minutes; the offset from UTC is dropped, all times being local."""
+    found = re.match(r"(\d{8})(\d{2})(\d{2})(\d{2})?(\.\d{1,6})?", text.strip())
+    if not found:
+        return None
+    try:
+        day = datetime.strptime(found[1], "%Y%m%d")
+        seconds = min(int(found[4] or 0), 59) + float(found[5] or 0)  # DICOM allows a leap second, 60
+        if int(found[2]) > 23 or int(found[3]) > 59:
+            return None
+        return day + timedelta(hours=int(found[2]), minutes=int(found[3]), seconds=seconds)
+    except ValueError:
+        return None
+
+
+# Elements
+
+
+def _injection(header: Dataset) -> Dataset:
+    items = _values(header.get("RadiopharmaceuticalInformationSequence"))
+    return items[0] if items else Dataset()
+
+
+def _found_tracer(header: Dataset) -> str | None:
+    injection = _injection(header)
+    texts = [str(injection.get("Radiopharmaceutical") or "")]
+    texts += _code_texts(injection, "RadiopharmaceuticalCodeSequence")
+    return next((tracer for tracer in map(tracer_of, texts) if tracer), None)
+
+
+def _code_texts(dataset: Dataset, keyword: str) -> list[str]:
+    return [str(item.get("CodeMeaning") or "") for item in _values(dataset.get(keyword))]
+
+
+def _philips(path: Path, headers: Sequence[Dataset], tag: tuple[int, int, str]) -> float:
+    """A Philips factor, 0 where it is absent; one value for the whole series."""
+    values = {_number(_private(h, *tag)) or 0.0 for h in headers}
+    if len(values) > 1:
+        raise InputError(f"{path}: {len(values)} different Philips scale factors in one series; expected one")
+    return values.pop()
+
+
+def _private(header: Dataset, group: int, offset: int, creator: str) -> Any:
+    """Value of a private element by its creator, or by its usual place if the creator was stripped."""
+    try:
+        element = header.private_block(group, creator)[offset]
+    except KeyError:
+        element = header.get((group, 0x1000 + offset))
+        if (group, 0x0010) in header or element is None:
+            return None
+    value = element.value
+    return value.decode("ascii", "ignore").strip("\0 ") if isinstance(value, bytes) else value
+
+
+def _values(value: Any) -> list[Any]:
+    if value is None or value == "":
+        return []
+    return [value] if isinstance(value, str | bytes) or not hasattr(value, "__iter__") else list(value)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number from a DICOM value of any kind; None where there is none."""
+    try:
+        number = float(str(value).strip())
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

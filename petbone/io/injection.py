@@ -1,0 +1,262 @@
+"""What a file and a person say of an injection, put together into an Acquisition, or refused by name.
+
+DICOM headers, BIDS sidecars and command-line options all come through here, so that dose by size, midnight,
+missing values and contradictions are judged in one place.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from petbone.errors import InputError
+from petbone.io.scan import PetOptions
+from petbone.suv import (
+    HALF_LIFE_S,
+    Acquisition,
+    DecayCorrection,
+    dose_in_bq,
+    half_life_of,
+    injection_before,
+    weight_in_kg,
+)
+
+NO_DATE = date(1970, 1, 1)
+_ELEMENTS = {
+    "F": ("f", "fluor"),
+    "Ga": ("ga", "gallium"),
+    "C": ("c", "carbon"),
+    "Cu": ("cu", "copper"),
+    "Zr": ("zr", "zirconium"),
+    "N": ("n", "nitrogen"),
+    "O": ("o", "oxygen"),
+}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time, and whether its date was recorded or filled in."""
+
+    when: datetime
+    dated: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file says, in its own numbers; None where it is silent. `names` are its own words for a field.
+
+    `relative_times`: the two moments stand on a day of their own and mean something only together.
+    """
+
+    dose: float | None = None
+    half_life_s: float | None = None
+    nuclide: str | None = None
+    injected: Moment | None = None
+    reference: Moment | None = None
+    weight: float | None = None
+    height_m: float | None = None
+    sex: str | None = None
+    tracer: str | None = None
+    decay_correction: DecayCorrection = DecayCorrection.START
+    frame_s: float | None = None
+    relative_times: bool = False
+    said: tuple[str, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
+
+
+_OPTION = {
+    "dose": "--dose-mbq",
+    "half_life_s": "--tracer",
+    "injected": "--injected-at",
+    "reference": "--scan-start",
+    "weight": "--weight-kg",
+}
+
+
+def acquisition(path: Path, found: Found, options: PetOptions) -> Acquisition:
+    """Acquisition from a file's words completed by a person's, whose word wins and is recorded.
+
+    Raises InputError naming everything that is missing, and for values and times that cannot be.
+    """
+    found = _with_options(path, found, options)
+    said = list(found.said)
+    half_life_s = _half_life(path, found, said)
+    missing = [name for name in ("dose", "weight") if not getattr(found, name)]
+    if found.decay_correction is not DecayCorrection.ADMIN:
+        missing += [name for name in ("injected", "reference") if getattr(found, name) is None]
+    if half_life_s is None:
+        missing.append("half_life_s")
+    if missing:
+        listed = ", ".join(
+            f"{found.names[n]} ({_OPTION[n]})" if n in found.names else _OPTION[n] for n in missing
+        )
+        raise InputError(f"{path}: SUV cannot be computed, missing: {listed}")
+    # The list of what is missing was empty; said again for the type checker.
+    assert found.dose is not None
+    assert found.weight is not None
+    assert half_life_s is not None
+    try:
+        dose_bq, dose_said = dose_in_bq(found.dose)
+        weight_kg, weight_said = weight_in_kg(found.weight)
+        injected_at, reference_at, time_said = _times(found)
+        said += [s for s in (dose_said, weight_said, time_said) if s]
+        return Acquisition(
+            dose_bq=dose_bq,
+            half_life_s=half_life_s,
+            injected_at=injected_at,
+            decay_reference_at=reference_at,
+            weight_kg=weight_kg,
+            decay_correction=found.decay_correction,
+            height_m=_height(found.height_m, said),
+            sex=found.sex,
+            tracer=found.tracer,
+            frame_s=found.frame_s,
+            assumptions=tuple(said),
+        )
+    except ValueError as error:
+        raise InputError(f"{path}: SUV cannot be computed: {error}") from None
+
+
+def _with_options(path: Path, found: Found, options: PetOptions) -> Found:
+    given: dict[str, Any] = {
+        "dose": None if options.dose_mbq is None else options.dose_mbq * 1e6,
+        "weight": options.weight_kg,
+        "height_m": None if options.height_cm is None else options.height_cm / 100,
+        "sex": sex_of(options.sex),
+        "tracer": options.tracer,
+        "half_life_s": options.half_life_s,
+        "injected": _moment(path, "--injected-at", options.injected_at),
+        "reference": _moment(path, "--scan-start", options.scan_start),
+    }
+    if found.relative_times and (given["injected"] is None) != (given["reference"] is None):
+        raise InputError(
+            f"{path}: the sidecar's times are relative; give both --injected-at and --scan-start"
+        )
+    said = list(found.said)
+    for name, value in given.items():
+        other = getattr(found, name)
+        if value is None or other is None:
+            continue
+        if isinstance(value, float) and abs(value - other) > 0.01 * abs(other):
+            said.append(f"{_WORD[name]} {value:g} as given, although the file says {other:g}")
+        elif isinstance(value, Moment) and value.when.time() != other.when.time():
+            said.append(f"{_WORD[name]} as given, although the file says another time")
+        elif isinstance(value, str) and value != other:
+            said.append(f"{_WORD[name]} {value} as given, although the file says {other}")
+    return replace(found, **{k: v for k, v in given.items() if v is not None}, said=tuple(said))
+
+
+_WORD = {
+    "dose": "dose in Bq",
+    "weight": "weight in kg",
+    "height_m": "height in m",
+    "sex": "sex",
+    "tracer": "tracer",
+    "half_life_s": "half-life in s",
+    "injected": "injection",
+    "reference": "scan start",
+}
+
+
+def _half_life(path: Path, found: Found, said: list[str]) -> float | None:
+    """From the file, else from the nuclide, else from a tracer that tells the nuclide; None if unknown."""
+    usual = HALF_LIFE_S.get(found.nuclide or "")
+    if found.half_life_s:
+        if usual and abs(found.half_life_s - usual) > 0.01 * usual:
+            said.append(
+                f"the half-life is {found.half_life_s:g} s as recorded, but {found.nuclide} has {usual:g} s"
+            )
+        return found.half_life_s
+    if usual:
+        said.append(f"half-life {usual:g} s, that of {found.nuclide}")
+        return usual
+    if not found.tracer:
+        return None
+    try:
+        half_life_s, sentence = half_life_of(found.tracer)
+    except ValueError as error:
+        raise InputError(
+            f"{path}: {error}; give the half-life in seconds (F-18 {HALF_LIFE_S['F-18']:g}, "
+            f"Ga-68 {HALF_LIFE_S['Ga-68']:g}) with --half-life-s"
+        ) from None
+    said.append(sentence)
+    return half_life_s
+
+
+def _times(found: Found) -> tuple[datetime, datetime, str | None]:
+    """Injection and decay reference on one calendar; a missing date is taken from the other time."""
+    injected, reference = found.injected, found.reference
+    if injected is None or reference is None:  # only ADMIN, where neither enters the formula
+        some = injected or reference or Moment(datetime(1970, 1, 1), dated=False)
+        return some.when, some.when, None
+    if injected.dated and reference.dated:
+        return injected.when, reference.when, None
+    if injected.dated:
+        start = datetime.combine(injected.when.date(), reference.when.time())
+        if start < injected.when:
+            said = "the scan's clock time is before the injection's, so the scan is taken as the day after"
+            return injected.when, start + timedelta(days=1), said
+        return injected.when, start, None
+    on_the_day = datetime.combine(reference.when.date(), injected.when.time())
+    injected_at, said_before = injection_before(on_the_day, reference.when)
+    return injected_at, reference.when, said_before
+
+
+def _height(height_m: float | None, said: list[str]) -> float | None:
+    """SUVbw does not need the height, so one that cannot be is left out and not refused."""
+    if not height_m:
+        return None
+    if 30 <= height_m <= 280:
+        said.append(f"height {height_m:g} is taken as cm, because it is too large to be metres")
+        height_m /= 100
+    if 0.3 <= height_m <= 2.8:
+        return height_m
+    said.append(f"height {height_m:g} m cannot be and is left out")
+    return None
+
+
+def _moment(path: Path, option: str, text: str | None) -> Moment | None:
+    if text is None:
+        return None
+    try:
+        if re.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", text.strip()):
+            clock = datetime.strptime(text.strip()[:8], "%H:%M:%S" if text.count(":") == 2 else "%H:%M")
+            return Moment(datetime.combine(NO_DATE, clock.time()), dated=False)
+        return Moment(datetime.fromisoformat(text.strip()).replace(tzinfo=None), dated=True)
+    except ValueError:
+        raise InputError(
+            f"{path}: {option} {text!r} is no time; expected HH:MM:SS or 2024-05-31T09:15:00"
+        ) from None
+
+
+def sex_of(text: str | None) -> str | None:
+    """M, F or O from a word or a letter; None where nothing is said."""
+    first = (text or "").strip().upper()[:1]
+    return first if first in ("M", "F", "O") else None
+
+
+def nuclide_of(text: str) -> str | None:
+    """Nuclide such as F-18 from 'F18', '18F', '^18^Fluorine' or '[18F]NaF'; None if it is none of ours."""
+    found = re.search(r"(?<![a-z])([a-z]+)\W*(\d{2})(?!\d)|(?<!\d)(\d{2})\W*([a-z]+)", text.lower())
+    if not found:
+        return None
+    letters, number = (found[1] or found[4]), (found[2] or found[3])
+    for symbol, (short, long) in _ELEMENTS.items():
+        if (letters == short or letters.startswith(long)) and f"{symbol}-{number}" in HALF_LIFE_S:
+            return f"{symbol}-{number}"
+    return None
+
+
+def tracer_of(text: str) -> str | None:
+    """One of naf, choline, psma, fdg from a radiopharmaceutical's name; None if it is none of them."""
+    low = re.sub(r"[^a-z]", "", text.lower())
+    if "fluorodeoxyglucose" in low or "fludeoxyglucose" in low or "fdg" in low or "deoxyglucose" in low:
+        return "fdg"
+    if "psma" in low or "piflufolastat" in low or "dcfpyl" in low:
+        return "psma"
+    if "choline" in low or "fch" in low:
+        return "choline"
+    return "naf" if "sodiumfluoride" in low or "naf" in low or low == "fluoride" else None
