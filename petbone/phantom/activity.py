@@ -74,6 +74,7 @@ BONE_SUV: dict[str, dict[str, float]] = {
 TISSUE_SUV: dict[str, dict[str, float]] = {
     "naf": {
         "fat": 0.3,
+        "visceral": 0.3,
         "muscle": 0.6,
         "lung": 0.3,
         "blood": 1.0,
@@ -91,6 +92,7 @@ TISSUE_SUV: dict[str, dict[str, float]] = {
     },
     "choline": {
         "fat": 0.3,
+        "visceral": 0.3,
         "muscle": 0.7,
         "lung": 0.4,
         "blood": 1.2,

@@ -29,6 +29,7 @@ TISSUES: dict[str, int] = {
     "bone": 15,
     "salivary": 16,
     "prostate": 17,
+    "visceral": 18,
 }
 """Names and labels of the tissue map; where it says bone, the bone map says which."""
 
@@ -51,6 +52,7 @@ HU: dict[str, float] = {
     "bone": 200,
     "salivary": 35,
     "prostate": 40,
+    "visceral": -100,
 }
 """Attenuation of each tissue (HU), without contrast medium."""
 
@@ -180,7 +182,7 @@ def _cavity(
     if z > 0:  # psoas and the spine stay muscle
         psoas = 44.0 if z < 200 else 26.0
         inside &= (np.abs(x) > psoas) | (y > vertebra_y + 18)
-    plane[inside] = TISSUES["fat"]
+    plane[inside] = TISSUES["visceral"]
 
 
 def _lungs(plane: Array, x: Array, y: Array, z: float, chest: Array, centre_x: float) -> None:
@@ -199,15 +201,16 @@ def _lungs(plane: Array, x: Array, y: Array, z: float, chest: Array, centre_x: f
     wide = np.interp(y[0], [back, back + 30, middle, front - 25, front], [24, 27, 26, 18, 12])[None, :]
     plane[pleura & (z > dome) & (np.abs(x - centre_x) > wide)] = TISSUES["lung"]
     below = pleura & (z <= dome) & (y > back + 6)
-    plane[below & (np.abs(x) > 26)] = TISSUES["fat"]
+    plane[below & (np.abs(x) > 26)] = TISSUES["visceral"]
     centre = pleura & (np.abs(x - centre_x) <= wide) & (z > 300) & (y > back + 50)
-    plane[centre] = TISSUES["fat"]
+    plane[centre] = TISSUES["visceral"]
 
 
 def _head_and_limbs(labels: Array, skeleton: Skeleton, axes: Axes, fat_mm: float) -> None:
     head, shoulder = skeleton.head, skeleton.shoulder
-    face = [ellipsoid(head.at(0, 0, 2), (82, 100, 80)), ellipsoid(head.at(0, 40, -66), (62, 66, 72))]
-    _paint(labels, face, axes, "muscle", ("air", "fat"))
+    skin = [ellipsoid(head.at(0, -2, 4), (82, 101, 80)), ellipsoid(head.at(0, 34, -62), (75, 74, 78))]
+    skin += tube([skeleton.spine["C6"].mm(0, 0, 0), head.mm(0, -14, -40)], (64, 66))
+    _paint(labels, skin, axes, "muscle", ("air", "fat"))
     _paint(labels, brain(head), axes, "brain")
     air = [
         ellipsoid(head.at(0, 62, -60), (9, 36, 18)),
@@ -258,9 +261,9 @@ def _head_and_limbs(labels: Array, skeleton: Skeleton, axes: Axes, fat_mm: float
 
 def _organs(labels: Array, skeleton: Skeleton, axes: Axes) -> None:
     spine = skeleton.spine
-    soft = ("fat", "lung", "muscle")
+    soft = ("visceral", "lung", "muscle")
     heart = ellipsoid(Frame(spine["T8"].mm(-22, 72, 4), WORLD), (56, 46, 54))
-    _paint(labels, (heart,), axes, "blood", ("fat", "lung", "muscle"))
+    _paint(labels, (heart,), axes, "blood", soft)
     aorta = [
         spine[n].mm(x, y, 0)
         for n, x, y in (
@@ -286,7 +289,7 @@ def _organs(labels: Array, skeleton: Skeleton, axes: Axes) -> None:
             ("T2", 26, 48),
         )
     ]
-    below = ("fat",)
+    below = ("visceral",)
     liver = (
         ellipsoid(Frame(spine["T11"].mm(78, 36, 2), WORLD), (70, 90, 78)),
         ellipsoid(Frame(spine["T11"].mm(5, 68, 16), WORLD), (68, 44, 36)),
@@ -307,7 +310,7 @@ def _organs(labels: Array, skeleton: Skeleton, axes: Axes) -> None:
         kidney = ellipsoid(
             Frame(spine["L1"].mm(side * 66, -6, -6 * side - 2), spine["L1"].at.axes), (29, 26, 54)
         )
-        _paint(labels, (kidney,), axes, "kidney", ("fat", "muscle", "liver"))
+        _paint(labels, (kidney,), axes, "kidney", ("visceral", "muscle", "liver"))
     _paint(labels, (*tube(aorta, 12.0, step_mm=15), *tube(cava, 11.0, step_mm=20)), axes, "blood", soft)
     _bowel(labels, skeleton, axes)
     _paint(labels, (ellipsoid(Frame(np.array([0.0, 16, -84]), WORLD), (40, 30, 27)),), axes, "bladder")
@@ -318,21 +321,32 @@ def _bowel(labels: Array, skeleton: Skeleton, axes: Axes) -> None:
     """Colon with gas in its front half, and a heap of small-bowel loops."""
     at = {n: skeleton.spine[n].at.origin for n in ("L1", "L2", "L3", "L4", "L5")}
     colon = np.array(
-        [at["L5"] + [96, 40, 0], at["L3"] + [106, 30, 0], at["L1"] + [96, 48, 0], at["L2"] + [40, 86, 0],
-         at["L2"] + [-40, 86, 6], at["L1"] + [-100, 44, 16], at["L3"] + [-110, 26, 0], at["L5"] + [-98, 34, 0],
-         [-52, 30, -30], [6, 8, -40], [0, -16, -70], [0, -22, -130]]
-    )  # fmt: skip
-    _paint(labels, tube(colon, 21.0, step_mm=25), axes, "bowel", ("fat",))
+        [
+            at["L5"] + [96, 40, 0],
+            at["L3"] + [106, 30, 0],
+            at["L1"] + [96, 48, 0],
+            at["L2"] + [40, 80, 0],
+            at["L2"] + [-40, 80, 6],
+            at["L1"] + [-100, 44, 16],
+            at["L3"] + [-110, 26, 0],
+            at["L5"] + [-98, 34, 0],
+            [-52, 30, -30],
+            [6, 8, -40],
+            [0, -16, -70],
+            [0, -22, -130],
+        ]
+    )
+    _paint(labels, tube(colon, 21.0, step_mm=25), axes, "bowel", ("visceral",))
     _paint(labels, [ball(p + np.array([0.0, 7, 0]), 12.0) for p in colon[:10:2]], axes, "gas", ("bowel",))
     t = np.linspace(0, 1, 60)
     loops = np.column_stack([62 * np.sin(31 * t), 66 + 22 * np.cos(23 * t + 1), -40 + 190 * t])
-    _paint(labels, tube(loops, 12.5), axes, "bowel", ("fat",))
+    _paint(labels, tube(loops, 12.5), axes, "bowel", ("visceral",))
     _paint(labels, [ball(p, 8.0) for p in loops[5::14]], axes, "gas", ("bowel",))
 
 
 def _spine_and_cartilage(labels: Array, skeleton: Skeleton, axes: Axes) -> None:
     names = list(skeleton.spine)
-    solid = ("fat", "muscle", "lung", "blood", "bowel")
+    solid = ("fat", "visceral", "muscle", "lung", "blood", "bowel")
     for lower, upper in zip(names, [*names[1:], None], strict=True):
         v = skeleton.spine[lower]
         canal = tube([v.mm(0, -v.depth / 2 - 8, -v.height), v.mm(0, -v.depth / 2 - 8, v.height)], 8.0)

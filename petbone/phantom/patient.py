@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -168,24 +168,30 @@ def _paint_bone(
     bones, hu = maps
     marrow_hu, cortex_hu = rng.normal(_MARROW_HU.get(BY_ID[label].group, 190), 12), rng.normal(1000, 40)
     step = float(np.prod([a[1] - a[0] for a in (axes.x, axes.y, axes.z)])) ** (1 / 3)
-    box, outer, inner = solids.field(skeleton.solids[label], axes)
-    if not outer.size:
+    found = solids.field(skeleton.solids[label], axes)
+    box = found.box
+    if not found.bone.size:
         return
-    mask = (outer < 0) & (bones[box] == 0)
+    mask = (found.bone < 0) & (bones[box] == 0)
     pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
     if count > 1:  # a sliver beyond a neighbour is no bone of its own
         mask = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
     bones[box][mask] = label
     # Partial volume: how much of a voxel lies within a surface follows from its distance.
-    free = mask | (bones[box] == 0)
-    whole = np.clip(0.5 - outer / np.float32(step), 0, 1)
-    marrow = np.minimum(np.clip(0.5 - inner / np.float32(step), 0, 1), whole)
+    whole, spongy, hollow = (
+        np.clip(0.5 - distance / np.float32(step), 0, 1)
+        for distance in (found.bone, found.spongy, found.hollow)
+    )
+    spongy = np.minimum(spongy, whole)
+    hollow = np.minimum(hollow, whole - spongy)
     here = hu[box]
-    mixed = (1 - whole) * here + (whole - marrow) * np.float32(cortex_hu) + marrow * np.float32(marrow_hu)
-    hu[box] = np.where(free, np.rint(mixed), here).astype(np.int16)
+    mixed = (1 - whole) * here + (whole - spongy - hollow) * np.float32(cortex_hu)
+    mixed += spongy * np.float32(marrow_hu) + hollow * np.float32(_FATTY_HU)
+    hu[box] = np.where(mask | (bones[box] == 0), np.rint(mixed), here).astype(np.int16)
 
 
-_MARROW_HU = {"lumbar_spine": 165.0, "thoracic_spine": 180.0, "limbs": 60.0, "pelvis": 170.0, "head": 350.0}
+_FATTY_HU = -30.0
+_MARROW_HU = {"lumbar_spine": 165.0, "thoracic_spine": 180.0, "limbs": 150.0, "pelvis": 170.0, "head": 350.0}
 
 
 def make_patient(spec: PhantomSpec | None = None) -> Patient:

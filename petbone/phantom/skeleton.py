@@ -10,7 +10,7 @@ from petbone.anatomy import BY_NAME
 from petbone.phantom import head as head_
 from petbone.phantom import pelvis, thorax
 from petbone.phantom.solids import Array, Part, Solid
-from petbone.phantom.spine import Vertebra, sacrum, stack, vertebra
+from petbone.phantom.spine import Vertebra, stack, vertebra
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def build(shape: Shape) -> Skeleton:
     shoulder = thorax.shoulder(spine, shape.arms_up)
     skull = head_.head(spine["C1"])
     named: dict[str, list[Solid]] = {name: vertebra(v) for name, v in spine.items()}
-    named |= {"sacrum": sacrum(), "sternum": thorax.sternum(breast)}
+    named |= {"sacrum": pelvis.sacrum(), "sternum": thorax.sternum(breast)}
     named |= {"skull": head_.skull(skull), "mandible": head_.mandible(skull)}
     lines, cartilages = {}, []
     for side, word in ((1, "right"), (-1, "left")):

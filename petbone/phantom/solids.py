@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 from scipy.interpolate import CubicSpline
 
 from petbone.volume import Box
@@ -34,14 +35,16 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Solid:
-    """Union of `parts`, with a cortex `cortex_mm` thick and a marrow of `marrow_hu`.
+    """Union of `parts`, with a cortex `cortex_mm` thick.
 
-    `carve` marks a solid that is taken away from those listed before it in the same bone.
+    `carve` marks a solid that is taken away from those listed before it in the same bone; a `hollow` one
+    holds fatty marrow instead of spongy bone (the shaft of a long bone).
     """
 
     parts: tuple[Part, ...]
     cortex_mm: float = 1.4
     carve: bool = False
+    hollow: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +265,10 @@ def plate(
     size = np.ceil((outline.max(axis=0) + MARGIN_MM + 2 - low) / step).astype(int)
     u = low[0] + step * np.arange(size[0])[:, None]
     v = low[1] + step * np.arange(size[1])[None, :]
-    edge = _polygon_distance(outline, u, v)
+    coarse = 4  # the distance to the outline is smooth enough to be worked out at every fourth point
+    rough = _polygon_distance(outline, u[::coarse], v[:, ::coarse])
+    at_u, at_v = np.meshgrid(*(np.arange(n) / coarse for n in size), indexing="ij", sparse=True)
+    edge = ndimage.map_coordinates(rough, np.broadcast_arrays(at_u, at_v), order=1, mode="nearest")
     mid = np.broadcast_to(height(u, v), edge.shape)
     half = np.broadcast_to(thickness(u, v, edge), edge.shape) / 2
     slope = np.hypot(*np.gradient(mid, step))
@@ -292,33 +298,58 @@ def mirrored(part: Part, side: int) -> Part:
     return Part(low, high, lambda x, y, z: part.distance_mm(-x, y, z))
 
 
-def field(solids: Sequence[Solid], axes: Axes, blend_mm: float = 3.0) -> tuple[Box, Array, Array]:
-    """Box of a bone on a grid, its signed distance there, and that of its marrow (both float32, mm).
+def grown(part: Part, by_mm: float) -> Part:
+    """The part with its surface moved outwards."""
+    return Part(
+        part.low - by_mm, part.high + by_mm, lambda x, y, z: part.distance_mm(x, y, z) - np.float32(by_mm)
+    )
 
-    Solids are joined with a smooth minimum of width `blend_mm`; the box may be empty.
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """Signed distances (mm, float32) on the `box` of a grid: to the bone, its spongy part, its hollow."""
+
+    box: Box
+    bone: Array
+    spongy: Array
+    hollow: Array
+
+
+def field(solids: Sequence[Solid], axes: Axes, blend_mm: float = 3.0) -> Field:
+    """One bone on the part of a grid where it lies, which may be empty.
+
+    Solids are joined with a smooth minimum of width `blend_mm`.
     """
     added = [s for s in solids if not s.carve]
     low = np.min([p.low for s in added for p in s.parts], axis=0)
     high = np.max([p.high for s in added for p in s.parts], axis=0)
     box = axes.box(low, high)
     shape = tuple(s.stop - s.start for s in box)
-    outer, inner = np.full(shape, FAR_MM), np.full(shape, FAR_MM)
+    bone, spongy, hollow = (np.full(shape, FAR_MM) for _ in range(3))
     if 0 in shape:
-        return box, outer, inner
+        return Field(box, bone, spongy, hollow)
     for solid in solids:
-        one = np.full(shape, FAR_MM)
-        for part in solid.parts:
-            part_box = axes.box(np.maximum(part.low, low), np.minimum(part.high, high))
-            within = tuple(
-                slice(p.start - b.start, p.stop - b.start) for p, b in zip(part_box, box, strict=True)
-            )
-            if one[within].size:
-                one[within] = np.minimum(one[within], part.distance_mm(*axes.open(part_box)))
+        one = _union(solid.parts, axes, (low, high), box)
+        within = one + np.float32(solid.cortex_mm)
         if solid.carve:
-            outer = np.maximum(outer, -one)
-            inner = np.maximum(inner, np.float32(solid.cortex_mm) - one)
+            bone = np.maximum(bone, -one)
+            spongy = np.maximum(spongy, np.float32(solid.cortex_mm) - one)
+            continue
+        overlap = np.maximum(np.float32(blend_mm) - np.abs(bone - one), 0)
+        bone = np.minimum(bone, one) - overlap**2 / np.float32(4 * blend_mm)
+        if solid.hollow:
+            hollow = np.minimum(hollow, within)
         else:
-            overlap = np.maximum(np.float32(blend_mm) - np.abs(outer - one), 0)
-            outer = np.minimum(outer, one) - overlap**2 / np.float32(4 * blend_mm)
-            inner = np.minimum(inner, one + np.float32(solid.cortex_mm))
-    return box, outer, inner
+            spongy = np.minimum(spongy, within)
+    return Field(box, bone, spongy, hollow)
+
+
+def _union(parts: Sequence[Part], axes: Axes, limits: tuple[Array, Array], box: Box) -> Array:
+    """Smallest distance to any of `parts` on `box`; each is asked only in its own box within `limits`."""
+    one = np.full(tuple(s.stop - s.start for s in box), FAR_MM)
+    for part in parts:
+        near = axes.box(np.maximum(part.low, limits[0]), np.minimum(part.high, limits[1]))
+        within = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(near, box, strict=True))
+        if one[within].size:
+            one[within] = np.minimum(one[within], part.distance_mm(*axes.open(near)))
+    return one

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petbone.phantom.solids import WORLD, Array, Frame, Part, Solid, drum, ellipsoid, frame, tube
+from petbone.phantom.solids import (
+    Array,
+    Frame,
+    Part,
+    Solid,
+    drum,
+    ellipsoid,
+    tube,
+)
 
 # name: body width, depth, height; disc above; tilt to the front (degrees, supine)
 _SIZES = """
@@ -64,7 +72,7 @@ def stack(kyphosis: float = 1.0, lordosis: float = 1.0, scoliosis_deg: float = 0
     T12 and T1; `scoliosis_deg` is the largest tilt to the side of a single S-shaped bend.
     """
     rows = [line.split() for line in _SIZES.split("\n") if line]
-    below, position = _axes(38.0 * (0.5 + 0.5 * lordosis), 0.0), np.zeros(3)
+    below, position = tilted_axes(38.0 * (0.5 + 0.5 * lordosis), 0.0), np.zeros(3)
     gap = 9.0  # the disc on the sacrum
     found = {}
     for n, (name, *texts) in enumerate(rows):
@@ -72,7 +80,7 @@ def stack(kyphosis: float = 1.0, lordosis: float = 1.0, scoliosis_deg: float = 0
         factor = kyphosis if name[0] == "T" else lordosis
         pivot = {"L": -16.0, "T": 0.0, "C": 15.0}[name[0]]
         tilt = pivot + (tilt - pivot) * factor
-        axes = _axes(tilt, scoliosis_deg * np.sin(2 * np.pi * n / (len(rows) - 1)))
+        axes = tilted_axes(tilt, scoliosis_deg * np.sin(2 * np.pi * n / (len(rows) - 1)))
         position = position + 0.5 * gap * (below[2] + axes[2])
         centre = position + 0.5 * height * axes[2]
         found[name] = Vertebra(name, Frame(centre, axes), width, depth, height, disc)
@@ -80,7 +88,8 @@ def stack(kyphosis: float = 1.0, lordosis: float = 1.0, scoliosis_deg: float = 0
     return found
 
 
-def _axes(tilt_deg: float, lean_deg: float) -> Array:
+def tilted_axes(tilt_deg: float, lean_deg: float) -> Array:
+    """Rows right, front and up of a vertebra tilted to the front and leaning to the right (degrees)."""
     tilt, lean = np.radians([tilt_deg, lean_deg])
     up = np.array([np.sin(lean), np.cos(lean) * np.sin(tilt), np.cos(lean) * np.cos(tilt)])
     front = np.array([0, np.cos(tilt), -np.sin(tilt)])
@@ -195,42 +204,4 @@ def _atlas(v: Vertebra) -> list[Solid]:
         mass = ellipsoid(Frame(v.mm(side * 19, -1, 0), v.at.axes), (7.5, 10.0, 8.5))
         wing = tube(_place(v, side, (20, -2, 0), (37, -4, -1)), (4.0, 4.0))
         solids += [Solid((mass,), 1.2), Solid(wing, 1.2)]
-    return solids
-
-
-def sacrum() -> list[Solid]:
-    """Five fused bodies in a curve, the wings, the median crest, and the coccyx; end plate at the origin."""
-    # (y, z) of the middle of the bodies, half width and half depth there
-    line = np.array(
-        [(-9, -11), (-24, -33), (-36, -56), (-43, -79), (-43, -101), (-36, -117), (-24, -129)], float
-    )
-    halves = np.array([(27, 18), (26, 15), (25, 11), (23, 9), (18, 7.5), (9, 5.5), (5, 3.5)], float)
-    points = np.column_stack([np.zeros(len(line)), line])
-    body = tube(points, np.maximum(halves, 3), (1.0, 0, 0), step_mm=6.0)
-    plate_at = Frame(np.array([0.0, -7.5, -9.0]), _axes(38.0, 0.0))
-    solids = [Solid((drum(plate_at, (26.0, 18.0, 10.0), 0.03, 0.9),), 1.0), Solid(body, 1.2)]
-    crest = tube(
-        [(0, -46, -14), (0, -59, -42), (0, -63, -68), (0, -55, -92)], [(4, 6), (4, 6), (4, 5), (3, 4)]
-    )
-    roof = [
-        tube(
-            [(s * 22, -38, -14), (s * 18, -52, -42), (s * 14, -57, -70), (s * 10, -51, -94)],
-            (9, 4),
-            (1, 0, 0),
-        )
-        for s in (1, -1)
-    ]
-    solids += [Solid(crest, 1.2)]
-    for side, parts in zip((1, -1), roof, strict=True):
-        solids.append(Solid(parts, 1.2))
-        # The wing (ala): a thick wedge between the body and the joint with the ilium.
-        wing_at = frame((side * 36, -22, -26), (side * 1.0, -0.05, -0.25), (0, 0.62, 0.78)).axes
-        for (x, y, z), radii in zip(
-            [(36, -13, -15), (37, -24, -33), (33, -36, -52)],
-            [(19, 17, 20), (18, 17, 17), (16, 13, 17)],
-            strict=True,
-        ):
-            solids.append(Solid((ellipsoid(Frame(np.array([side * x, y, z], float), wing_at), radii),), 1.2))
-        facet = ellipsoid(Frame(np.array([side * 21.0, -37.0, -2.0]), WORLD), (5.5, 4.5, 8.0))
-        solids.append(Solid((facet,), 1.2))
     return solids

@@ -301,7 +301,7 @@ def scapula(side: int, sh: Shoulder) -> list[Solid]:
         Solid((glenoid,), 1.3),
         Solid((ball(sh.head, 26.5),), 1.3, carve=True),
     ]
-    return [Solid(tuple(mirrored(p, side) for p in s.parts), s.cortex_mm, s.carve) for s in solids]
+    return [Solid(tuple(mirrored(p, side) for p in s.parts), s.cortex_mm, s.carve, s.hollow) for s in solids]
 
 
 def humerus(side: int, sh: Shoulder) -> list[Solid]:
@@ -320,7 +320,7 @@ def humerus(side: int, sh: Shoulder) -> list[Solid]:
     tubercles = ellipsoid(frame(top + 2 * out, out, (0, 1, 0)), (17, 18, 18))
     solids = [
         Solid((ball(head, 23.0), tubercles), 1.2),
-        Solid(shaft, 4.0),
+        Solid(shaft, 4.0, hollow=True),
         Solid(lower, 1.6),
     ]
-    return [Solid(tuple(mirrored(p, side) for p in s.parts), s.cortex_mm) for s in solids]
+    return [Solid(tuple(mirrored(p, side) for p in s.parts), s.cortex_mm, s.carve, s.hollow) for s in solids]

@@ -25,7 +25,7 @@ def describe(
     return {
         "definitions": {
             "coordinates": "RAS mm",
-            "expected_suv_max": "highest noise-free PET voxel within radius + one voxel of centre_mm + shift_mm",
+            "expected_suv_max": "highest noise-free voxel within radius + 1 voxel of centre_mm + shift_mm",
             "true_suv": "uptake inside the hotspot before blur",
             "volume_ml (hotspot)": "sphere within its bone, from 125 points per CT voxel",
             "indices": "from the noise-free PET; part of a voxel that is bone by "
