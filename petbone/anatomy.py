@@ -91,8 +91,24 @@ SKELETON_49: tuple[int, ...] = tuple(range(1, 50))
 """Labels of the 49 bones of Lindgren Belal et al. 2019: the default denominator of a skeletal index."""
 
 
-STANDARD_VOLUME_ML: dict[int, float] = {bone.id: 1.0 for bone in ALL_BONES}
-"""Volume of each bone of the standard skeleton."""
+def _standard_volumes_ml() -> dict[int, float]:
+    spine = {"C": (11, 13, 10, 10, 11, 12, 13), "L": (54, 57, 59, 60, 56), "T": (24, 25, 26, 28, 29, 30)}
+    spine["T"] += (31, 32, 33, 35, 35, 39)
+    by_name: dict[str, float] = {f"{k}{n}": ml for k, mls in spine.items() for n, ml in enumerate(mls, 1)}
+    ribs = (8, 13, 16, 20, 23, 25, 26, 26, 24, 18, 13, 7)
+    paired = {f"rib_{{}}_{n}": float(ml) for n, ml in enumerate(ribs, 1)}
+    paired |= {"clavicle_{}": 26, "scapula_{}": 70, "hip_{}": 301, "humerus_{}": 180, "femur_{}": 500}
+    by_name |= {name.format(side): ml for name, ml in paired.items() for side in ("left", "right")}
+    by_name |= {"sternum": 71, "sacrum": 241, "skull": 624, "mandible": 68}
+    by_name |= {"T13": 39, "L6": 56, "rib_left_13": 7, "rib_right_13": 7}
+    return {bone.id: float(by_name[bone.name]) for bone in ALL_BONES}
+
+
+STANDARD_VOLUME_ML: dict[int, float] = _standard_volumes_ml()
+"""Volume of each bone of the standard skeleton, that of petbone's phantom (a man of 1.75 m).
+
+Only ratios of these enter a result: how much of a cut bone, and of the skeleton, was seen.
+"""
 
 
 def colour(bone_id: int) -> tuple[int, int, int]:

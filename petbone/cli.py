@@ -261,10 +261,9 @@ def phantom(
     from petbone.phantom import make_patient, spec_of_size
     from petbone.results import new_folder, write_patient
 
-    try:
-        spec = spec_of_size(size, seed)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--size") from error
+    if size not in ("small", "default", "large"):
+        raise typer.BadParameter(f"{size!r} is not small, default or large", param_hint="--size")
+    spec = spec_of_size(size, seed)
     with _steps(quiet, verbose) as steps, new_folder(output, overwrite, mark="truth.json") as folder:
         with steps("make"):
             patient = make_patient(spec)

@@ -16,6 +16,7 @@ import pandas as pd
 from petbone.case import CaseResult
 from petbone.errors import InputError, ResourceError
 from petbone.io import write_nifti
+from petbone.phantom import Patient
 from petbone.report.case import render
 from petbone.steps import Steps
 
@@ -126,3 +127,13 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def write_json(content: dict[str, Any], path: Path) -> None:
     """JSON for programs, readable by people; NaN is refused, since JSON has none."""
     path.write_text(json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
+
+
+def write_patient(patient: Patient, folder: Path) -> None:
+    """Write a phantom: ``ct``, ``bones`` and a PET by the name of its tracer (SUVbw), and ``truth.json``."""
+    with ThreadPoolExecutor() as pool:
+        images = {"ct": patient.ct, "bones": patient.bones} | patient.pets
+        jobs = [pool.submit(write_nifti, image, folder / f"{name}.nii.gz") for name, image in images.items()]
+        for job in jobs:
+            job.result()
+    write_json(patient.truth, folder / "truth.json")

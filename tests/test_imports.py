@@ -1,0 +1,79 @@
+"""Imports point one way; torch is paid for by the network alone."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "petbone"
+
+# From the bottom up: a module may import from its own line and from those above it, never from below.
+LAYERS = [
+    {"errors", "volume", "anatomy", "steps"},
+    {"suv", "labels", "resample", "peak", "case"},
+    {"io"},
+    {"net", "hotspots"},
+    {"burden", "indices"},
+    {"report", "phantom"},
+    {"pipeline", "results", "progress"},
+    {"cli"},
+]
+MAY_IMPORT_TORCH = {"net"}
+MAY_IMPORT_TYPER = {"cli"}
+MAY_IMPORT_SIMPLEITK = {"io", "register"}
+MAY_TAKE_PATHS = {"io", "pipeline", "results", "cli", "labels", "net"}
+
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+def unit_of(module: Path) -> str:
+    return module.parts[0].removesuffix(".py")
+
+
+def imports(module: Path) -> set[str]:
+    """Everything a module imports anywhere in it, but for what only type checkers read."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_every_module_has_its_layer():
+    placed = set().union(*LAYERS)
+    assert {unit_of(module) for module in MODULES} - {"__init__"} == placed
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_imports_point_upwards(module):
+    if unit_of(module) == "__init__":
+        assert not imports(module)
+        return
+    level = next(n for n, units in enumerate(LAYERS) if unit_of(module) in units)
+    allowed = set().union(*LAYERS[: level + 1])
+    used = {name.split(".")[1] for name in imports(module) if name.startswith("petbone.")}
+    assert used & set().union(*LAYERS) <= allowed
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_heavy_packages_stay_where_they_belong(module):
+    top = {name.split(".")[0] for name in imports(module)}
+    unit = unit_of(module)
+    assert "torch" not in top or unit in MAY_IMPORT_TORCH
+    assert "typer" not in top or unit in MAY_IMPORT_TYPER
+    assert "SimpleITK" not in top or unit in MAY_IMPORT_SIMPLEITK
+    assert "pathlib" not in top or unit in MAY_TAKE_PATHS
+
+
+def test_help_and_the_bare_package_do_not_pay_for_numbers():
+    code = (
+        "import sys, petbone, petbone.cli; "
+        "print([m for m in ('torch', 'pandas', 'numpy', 'nibabel', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
