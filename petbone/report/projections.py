@@ -175,6 +175,11 @@ class Sheet:
             window = self.image[a : a + flat.shape[0], b : b + flat.shape[1]]
             np.maximum(window, flat, out=window)
 
+    def cover(self, shape: tuple[int, int, int]) -> None:
+        """Mark everything that a grid of `shape` reaches as seen and empty: 0."""
+        for _, _, a, b in self.runs:
+            self.image[a : a + shape[self.view.across], b : b + shape[2]] = 0
+
 
 def _sheet(grid: Grid, view: View, dtype: npt.DTypeLike) -> Sheet:
     """An empty sheet for a grid in closest-RAS order."""
@@ -230,26 +235,34 @@ def frontmost(labels: Volume, first: Callable[[View], Sequence[int]] = lambda _v
     if max(ras.grid.shape) >= _RANKS // 256:
         raise ValueError(f"a label projection takes fewer than {_RANKS // 256} slices, got {ras.grid.shape}")
     sheets = {view: _sheet(ras.grid, view, np.int32) for view in View}
-    codes, ranks = {}, {}
-    for view in View:
+    codes, ranks, shifts = {}, {}, {}
+    for view, sheet in sheets.items():
+        sheet.cover(ras.grid.shape)
         codes[view] = _SEEN + np.arange(256, dtype=np.int32)
-        codes[view][0] = 0
         codes[view][list(first(view))] += _PRIORITY
-        count = ras.grid.shape[view.through]
-        rank = np.arange(count, dtype=np.int32) if view.nearest_is_high else np.arange(count)[::-1]
-        ranks[view] = np.expand_dims(rank.astype(np.int32) << 8, [a for a in range(3) if a != view.through])
-    for block, start in _blocks(ras.data):
-        if not block.any():  # nothing to see, yet it belongs to the field of view
-            for sheet in sheets.values():
-                sheet.take(np.broadcast_to(np.int32(0), block.shape), start)
-            continue
+        rank = np.arange(ras.grid.shape[view.through], dtype=np.int32) << 8
+        ranks[view] = rank if view.nearest_is_high else rank[::-1]
+        shifts[view] = np.repeat(
+            [run[2:] for run in sheet.runs], [run[1] - run[0] for run in sheet.runs], axis=0
+        )
+    for ijk, label in _labelled(ras.data):
         for view, sheet in sheets.items():
-            axis = view.through
-            here = slice(start[axis], start[axis] + block.shape[axis])
-            key = codes[view][block]
-            key += ranks[view][:, here] if axis == 1 else ranks[view][here]
-            sheet.take(key, start)
+            slices = ijk[view.through]
+            across = ijk[view.across] + shifts[view][slices, 0]
+            height = ijk[2] + shifts[view][slices, 1]
+            key = codes[view][label] + ranks[view][slices]
+            np.maximum.at(sheet.image.reshape(-1), across * sheet.image.shape[1] + height, key)
     return sheets
+
+
+def _labelled(data: AnyArray) -> Iterator[tuple[list[npt.NDArray[np.intp]], npt.NDArray[np.intp]]]:
+    """Indices and labels of the voxels that are not 0, block by block: bones are few among the voxels."""
+    order = np.argsort(-np.abs(data.strides), kind="stable")
+    for block, start in _blocks(data):
+        turned = block.transpose(order)  # rows in the order of memory, which is what makes this fast
+        found = np.unravel_index(np.flatnonzero(turned != 0), turned.shape)
+        ijk = [found[int(np.flatnonzero(order == axis)[0])] + start[axis] for axis in range(3)]
+        yield ijk, turned[found].astype(np.intp)
 
 
 def _positions(sheet: Sheet, frame: Frame, finer: int) -> npt.NDArray[np.float64]:
@@ -313,8 +326,8 @@ def numbers_on(sheet: Sheet, frame: Frame) -> npt.NDArray[np.int64]:
 def centres_mm(labels: Volume, sample_mm: float = 3.0) -> dict[int, npt.NDArray[np.float64]]:
     """Mean position in RAS mm of every label, from voxels about `sample_mm` apart."""
     coarse = strided(labels, sample_mm)
-    ijk = np.nonzero(coarse.data)
-    label = coarse.data[ijk].astype(np.intp)
-    counts = np.bincount(label, minlength=1)
-    means = np.stack([np.bincount(label, weights=axis, minlength=1) for axis in ijk], axis=1)
-    return {int(n): coarse.grid.mm(means[n] / counts[n]) for n in np.flatnonzero(counts)}
+    sums = np.zeros((256, 4))
+    for ijk, label in _labelled(coarse.data):
+        for column, weights in enumerate((*ijk, None)):
+            sums[:, column] += np.bincount(label, weights=weights, minlength=256)
+    return {int(n): coarse.grid.mm(sums[n, :3] / sums[n, 3]) for n in np.flatnonzero(sums[:, 3])}

@@ -34,12 +34,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One value: its text, what it sorts by, its CSS classes and the colour of its bone."""
+    """One value: its text, what it sorts by, CSS classes, colour of the bone, a small word after it."""
 
     text: str
     sort: str = ""
     css: str = ""
     swatch: str = ""
+    more: str = ""
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _cell(column: Column, value: Any) -> Cell:
     if column.name == "side" and text == GAP:
         return Cell("", "", css)  # a bone in the middle has no side: nothing is missing
     if column.name == "group":
-        text = text.replace("_", " ")
+        text = text.removesuffix("_spine").replace("_", " ")
     if text == GAP:
         return Cell(GAP, "", f"{css} gap")
     if column.name in ("name", "bone") and str(value) in BY_NAME:
@@ -255,20 +256,19 @@ def _is_unsure(value: Any) -> bool:
 
 def bone_table(table: pd.DataFrame, meanings: Mapping[str, str]) -> Table:
     """Bones that are seen, and apart from them those that are not; the latter have no values at all."""
-    columns = columns_of(table, BONE_COLUMNS, meanings)
+    columns = columns_of(table.drop(columns="cut_by", errors="ignore"), BONE_COLUMNS, meanings)
     facts = {"id", "name", "side", "group", "status"}
     seen: list[Row] = []
     absent: list[Row] = []
     for record in table.to_dict("records"):
-        status = str(record.get("status", ""))
+        status = str(record["status"])
         if status == "absent":
             record = {key: value if key in facts else None for key, value in record.items()}
         cells = [_cell(column, record[column.name]) for column in columns]
         if status in ("cut", "absent"):
-            cells = [
-                Cell(c.text, c.sort, f"{c.css} tag {status}") if column.name == "status" else c
-                for c, column in zip(cells, columns, strict=True)
-            ]
+            at = [column.name for column in columns].index("status")
+            by = record.get("cut_by")
+            cells[at] = Cell(status, status, f"text tag {status}", more="" if is_missing(by) else plain(by))
         (absent if status == "absent" else seen).append(Row(tuple(cells), status if status == "cut" else ""))
     return Table(columns, tuple(seen), tuple(absent))
 
