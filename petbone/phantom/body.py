@@ -93,10 +93,10 @@ def _outline(skeleton: Skeleton) -> Array:
     for name, half, back, front in (
         ("L3", 158.0, -108.0, 104.0),
         ("L1", 160.0, -100.0, 110.0),
-        ("T11", 163.0, -92.0, 125.0),
-        ("T9", 168.0, -96.0, 137.0),
-        ("T7", 172.0, -104.0, 143.0),
-        ("T5", 175.0, -108.0, 130.0),
+        ("T11", 160.0, -84.0, 125.0),
+        ("T9", 164.0, -86.0, 137.0),
+        ("T7", 167.0, -90.0, 143.0),
+        ("T5", 173.0, -102.0, 130.0),
     ):
         _, y, z = spine[name].at.origin
         rows.append((z, half, y + back, y + front))
@@ -250,6 +250,12 @@ def _head_and_limbs(labels: Array, skeleton: Skeleton, axes: Axes, fat_mm: float
                 ],
             )
             _paint(labels, (*arm, *girdle, *leg), axes, name, over)
+        # Fat between muscles: the armpit, and beside the anus.
+        pads = [
+            ellipsoid(Frame(skeleton.spine["T4"].mm(138 * side, 22, 0), WORLD), (15, 34, 50)),
+            ellipsoid(Frame(np.array([side * 30.0, -52, -168]), WORLD), (20, 30, 32)),
+        ]
+        _paint(labels, pads, axes, "fat", ("muscle",))
     _paint(labels, air, axes, "gas")
     for side in (1, -1):
         glands = [

@@ -44,7 +44,7 @@ def skull(h: Head) -> list[Solid]:
     fossa = ellipsoid(h.at(0, -32, -26), (57.5, 53.5, 39.5))
     solids = [Solid((case, fossa), 2.0)]
     for side in (1, -1):
-        solids.append(Solid((ellipsoid(h.at(side * 57, -14, -46), (12, 20, 24)),), 1.5))  # mastoid, petrous
+        solids.append(Solid((ellipsoid(h.at(side * 57, -23, -46), (12, 17, 25)),), 1.5))  # mastoid, petrous
         petrous = tube([h.mm(side * 55, -8, -42), h.mm(side * 22, 14, -40)], 9.0)
         solids.append(Solid(petrous, 2.5))
         cheek = tube(
@@ -101,7 +101,7 @@ def mandible(h: Head) -> list[Solid]:
     solids = [Solid(tube(arch, (5.5, 13.5), normals, step_mm=8), 2.2)]
     for side in (1, -1):
         ramus = tube([h.mm(side * 47, 10, -98), h.mm(side * 49, 8, -62)], (4.5, 16), (1, 0, 0))
-        condyle = tube([h.mm(side * 49, 2, -70), h.mm(side * 49, 0, -53)], (7, 5), (1, 0, 0))
+        condyle = tube([h.mm(side * 49, 2, -76), h.mm(side * 49, 0, -61)], (7, 5), (1, 0, 0))
         coronoid = tube([h.mm(side * 48, 20, -70), h.mm(side * 47, 24, -50)], (3, 6), (1, 0, 0))
         solids += [Solid(ramus, 1.8), Solid(condyle, 1.4), Solid(coronoid, 1.4)]
     return solids

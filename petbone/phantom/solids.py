@@ -320,9 +320,7 @@ def field(solids: Sequence[Solid], axes: Axes, blend_mm: float = 3.0) -> Field:
 
     Solids are joined with a smooth minimum of width `blend_mm`.
     """
-    added = [s for s in solids if not s.carve]
-    low = np.min([p.low for s in added for p in s.parts], axis=0)
-    high = np.max([p.high for s in added for p in s.parts], axis=0)
+    low, high = extent_mm(solids)
     box = axes.box(low, high)
     shape = tuple(s.stop - s.start for s in box)
     bone, spongy, hollow = (np.full(shape, FAR_MM) for _ in range(3))
@@ -353,3 +351,9 @@ def _union(parts: Sequence[Part], axes: Axes, limits: tuple[Array, Array], box: 
         if one[within].size:
             one[within] = np.minimum(one[within], part.distance_mm(*axes.open(near)))
     return one
+
+
+def extent_mm(solids: Sequence[Solid]) -> tuple[Array, Array]:
+    """Corners of a box that holds the whole of a bone."""
+    parts = [p for s in solids if not s.carve for p in s.parts]
+    return np.min([p.low for p in parts], axis=0), np.max([p.high for p in parts], axis=0)

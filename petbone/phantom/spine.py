@@ -128,7 +128,9 @@ def _lumbar(v: Vertebra, side: int) -> list[tuple[Part, ...]]:
         [(5.0, 7.5), (3.8, 6.0), (3.2, 5.5)],
         v.at.axes[1],
     )
-    upper = ellipsoid(Frame(_place(v, side, (px + 5, back - 13, top + 1))[0], v.at.axes), (5.2, 5.0, 9.5))
+    # The joints of L4 with L5 are close together because the spine bends most there.
+    upper_mm = (5.2, 4.2, 7.5) if v.name == "L5" else (5.2, 5.0, 9.0)
+    upper = ellipsoid(Frame(_place(v, side, (px + 5, back - 12, top + 1))[0], v.at.axes), upper_mm)
     lower = ellipsoid(Frame(_place(v, side, (px - 3, back - 24, -top - 5))[0], v.at.axes), (5.2, 4.2, 11.0))
     return [pedicle, lamina, transverse, (upper,), (lower,)]
 

@@ -197,15 +197,15 @@ def cartilages(side: int, spine: dict[str, Vertebra], s: Sternum) -> list[tuple[
 
 def clavicle(side: int, s: Sternum, shoulder: Array) -> list[Solid]:
     """S-shaped bone from the manubrium to `shoulder` (3,), the acromion's front."""
-    start = s.at.mm([side * 25.0, 1, 52])
-    along = shoulder - start
-    bow = np.array([0.0, 1.0, 0.25])
+    start = s.at.mm([side * 33.0, 2, 56])
+    along = 0.96 * (shoulder - start)  # stops short of the acromion
+    bow = np.array([0.0, 1.0, 0.5])
     line = [
         start,
         start + 0.3 * along + 9 * bow,
         start + 0.55 * along + 2 * bow,
         start + 0.8 * along - 7 * bow,
-        shoulder,
+        start + along,
     ]
     sizes = [(10.0, 11.0), (6.0, 6.5), (5.2, 6.0), (5.0, 7.5), (4.5, 9.0)]
     return [Solid(tube(line, sizes, (0, 0, 1.0), step_mm=9.0), 1.8)]
@@ -226,7 +226,7 @@ class Shoulder:
     @property
     def acromion(self) -> Array:
         """Front of the acromion, where the clavicle ends."""
-        return self.at.mm([112, 40, -2])
+        return self.at.mm([113, 45, -2])
 
 
 def shoulder(spine: dict[str, Vertebra], arms_up: bool) -> Shoulder:
@@ -236,7 +236,7 @@ def shoulder(spine: dict[str, Vertebra], arms_up: bool) -> Shoulder:
     across, up = np.array([0.80, 0.60, 0.0]), np.array([0.0, 0.10, 1.0])
     e1 = np.cos(turn) * across + np.sin(turn) * up
     e2 = np.cos(turn) * up - np.sin(turn) * across
-    at = frame(t3 + np.array([74.0, -70.0, 0.0]), e1, e2)
+    at = frame(t3 + np.array([74.0, -70.0 if arms_up else -78.0, 0.0]), e1, e2)
     arm = np.array([0.14, 0.22, 0.96]) if arms_up else np.array([0.22, -0.05, -0.97])
     # e1 x e2 of the right side points backwards only if the frame is left-handed.
     axes = at.axes * np.array([[1.0], [1.0], [np.sign(-at.axes[2, 1])]])
@@ -287,7 +287,7 @@ def scapula(side: int, sh: Shoulder) -> list[Solid]:
         at.mm([(84, 26, 23), (104, 34, 22), (116, 40, 10)]), [(4.5, 9), (4.5, 11), (4.0, 9)], at.axes[1], 8.0
     )
     coracoid = tube(
-        at.mm([(90, 14, -4), (94, 26, -16), (104, 24, -32)]),
+        at.mm([(90, 10, -4), (95, 18, -18), (106, 14, -34)]),
         [(7.5, 7.5), (6.5, 6.0), (5.5, 5.0)],
         at.axes[0],
         8.0,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from petbone.anatomy import BONES, BY_NAME, SKELETON_49
-from petbone.phantom.solids import Array, Axes
+from petbone.phantom.solids import Array, Axes, extent_mm, field
 
 if TYPE_CHECKING:
     from petbone.phantom.patient import Anatomy, PhantomSpec, Sphere
@@ -41,18 +41,35 @@ def describe(
 
 
 def _bones(spec: PhantomSpec, body: Anatomy) -> dict[str, Any]:
-    """Volume, whole volume and status (complete, cut, absent) of every bone on the CT grid."""
+    """Status (complete, cut, absent), volume and seen part of every bone on the CT grid."""
     voxel_ml = float(np.prod(spec.ct_spacing_mm)) / 1000
-    counts = np.bincount(body.bones.ravel(order="K"), minlength=67)
-    faces = np.zeros(67, bool)
+    counts = np.bincount(body.bones.ravel(order="K"), minlength=256)
+    at_face = np.zeros(256, bool)
     for axis in range(3):
         for end in (0, -1):
-            faces[np.unique(np.take(body.bones, end, axis))] = True
+            at_face[np.take(body.bones, end, axis).ravel()] = True
     found = {}
     for bone in BONES:
-        status = "absent" if counts[bone.id] == 0 else "cut" if faces[bone.id] else "complete"
-        found[bone.name] = {"id": bone.id, "status": status, "volume_ml": float(counts[bone.id]) * voxel_ml}
+        seen_ml = float(counts[bone.id]) * voxel_ml
+        status = "absent" if not seen_ml else "cut" if at_face[bone.id] else "complete"
+        whole_ml = seen_ml if status == "complete" else _whole_ml(bone.id, spec, body)
+        found[bone.name] = {
+            "id": bone.id,
+            "status": status,
+            "volume_ml": seen_ml,
+            "whole_volume_ml": whole_ml,
+            "seen_fraction": seen_ml / whole_ml,
+        }
     return found
+
+
+def _whole_ml(label: int, spec: PhantomSpec, body: Anatomy) -> float:
+    """Volume of a bone with nothing cut off, on a grid of its own with the spacing of the CT."""
+    parts = body.skeleton.solids[label]
+    low, high = extent_mm(parts)
+    steps = np.asarray(spec.ct_spacing_mm) / body.scale
+    axes = Axes(*(np.arange(a, b + s, s) for a, b, s in zip(low, high, steps, strict=True)))
+    return float(np.count_nonzero(field(parts, axes).bone < 0) * np.prod(spec.ct_spacing_mm)) / 1000
 
 
 def _hotspots(
