@@ -56,7 +56,7 @@ class PhantomSpec:
     seed: int = 0
 
 
-SMALL = PhantomSpec(ct_spacing_mm=(3.0, 3.0, 3.0), pet_spacing_mm=(6.0, 6.0, 6.0), psf_fwhm_mm=6.0)
+SMALL = PhantomSpec(ct_spacing_mm=(4.0, 4.0, 4.0), pet_spacing_mm=(6.0, 6.0, 6.0), psf_fwhm_mm=6.0)
 """A coarse patient for quick tests."""
 
 LARGE = PhantomSpec(

@@ -52,10 +52,6 @@ def _mm(x: float, y: float, z: float) -> Array:
     return np.array([x, y, z], dtype=float)
 
 
-def _on_side(solids: list[Solid], side: int) -> list[Solid]:
-    return [Solid(tuple(mirrored(p, side) for p in s.parts), s.cortex_mm, s.carve, s.hollow) for s in solids]
-
-
 def _wing() -> Part:
     """The wing of the right ilium."""
     at = frame((90, 15, -70), (0.494, 0.869, 0.0), (0.32, -0.14, 0.94))
@@ -75,8 +71,8 @@ def _wing() -> Part:
     return plate(at, _WING, bow, thick, 2.0)
 
 
-def hip(side: int) -> list[Solid]:
-    """Ilium, acetabulum, ischium and pubis, fused."""
+def hip() -> list[Solid]:
+    """Right ilium, acetabulum, ischium and pubis, fused."""
     wing = _wing()
     joint, opening = HIP_JOINT, np.array([0.80, 0.30, -0.52])
     cup = ball(joint - 3.5 * opening, 34.5)
@@ -89,7 +85,7 @@ def hip(side: int) -> list[Solid]:
     )
     pubis = tube([(82, 42, -104), (56, 55, -104), (30, 61, -114)], [(13, 13), (8, 8.5), (8, 9.5)], (0, 1, 0))
     body = block(frame((15.0, 53, -131), (1, 0, 0), (0, 0.94, 0.34)), (12.5, 8.5, 20.0), 5.0)
-    solids = [
+    return [
         Solid((wing,), 1.4),
         Solid((cup,), 1.4),
         Solid(column, 1.8),
@@ -102,11 +98,10 @@ def hip(side: int) -> list[Solid]:
         # Nothing of it crosses the midline: the symphysis is 5 mm wide.
         Solid((block(frame((-47.5, 50, -130), (1, 0, 0), (0, 1, 0)), (50, 60, 60), 1.0),), 1.2, carve=True),
     ]
-    return _on_side(solids, side)
 
 
-def femur(side: int) -> list[Solid]:
-    """Head, neck, trochanters, bowed shaft and a plain lower end 455 mm below the joint."""
+def femur() -> list[Solid]:
+    """Right femur: head, neck, trochanters, bowed shaft and a plain lower end 455 mm below the joint."""
     joint = HIP_JOINT
     out = np.array([0.80, -0.18, -0.56])
     base = joint + 55 * out  # the axis of the shaft
@@ -127,7 +122,7 @@ def femur(side: int) -> list[Solid]:
         ellipsoid(frame(end + _mm(-21, -4, 0), (1, 0, 0), (0, 1, 0)), (17, 30, 22)),
     )
     flare = tube([line[-1], end], [(24, 18), (36, 20)], (1, 0, 0))
-    solids = [
+    return [
         Solid((ball(joint, 24.0),), 1.0),
         Solid(neck, 1.8),
         Solid((greater,), 1.2),
@@ -135,7 +130,6 @@ def femur(side: int) -> list[Solid]:
         Solid(shaft, 5.5, hollow=True),
         Solid((*condyles, *flare), 1.4),
     ]
-    return _on_side(solids, side)
 
 
 def sacrum() -> list[Solid]:
@@ -170,10 +164,9 @@ def sacrum() -> list[Solid]:
         [(12, 6.5), (12, 6.5), (10, 5), (7, 3.5), (4, 2)],
     )
     holes: list[Part] = list(canal)
-    wing = _wing()
+    joint = grown(_wing(), 2.0)  # the sacroiliac gap
     for side in (1, -1):
-        # The sacroiliac joint: a gap between the two bones.
-        holes.append(mirrored(grown(wing, 2.0), side))
+        holes.append(joint if side > 0 else mirrored(joint))
         facet = ellipsoid(Frame(np.array([side * 22.0, -38.0, 0.0]), WORLD), (6.0, 5.0, 9.0))
         solids.append(Solid((facet,), 1.2))
         for u, v, radius in ((21, -24, 4.5), (19, -46, 4.2), (17, -66, 3.6), (15, -84, 3.0)):

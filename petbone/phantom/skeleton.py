@@ -9,7 +9,8 @@ import numpy as np
 from petbone.anatomy import BY_NAME
 from petbone.phantom import head as head_
 from petbone.phantom import pelvis, thorax
-from petbone.phantom.solids import Array, Part, Solid
+from petbone.phantom import shoulder as shoulder_
+from petbone.phantom.solids import Array, Part, Solid, mirror_image
 from petbone.phantom.spine import Vertebra, stack, vertebra
 
 
@@ -31,7 +32,7 @@ class Skeleton:
     places: dict[str, Array]
     spine: dict[str, Vertebra]
     sternum: thorax.Sternum
-    shoulder: thorax.Shoulder
+    shoulder: shoulder_.Shoulder
     head: head_.Head
     cartilages: tuple[tuple[Part, ...], ...]
     rib_lines: dict[str, Array]
@@ -41,7 +42,7 @@ def build(shape: Shape) -> Skeleton:
     """The skeleton of a person of 1.75 m; world millimetres, RAS, origin at the top of the sacrum."""
     spine = stack(shape.kyphosis, shape.lordosis, shape.scoliosis_deg)
     breast = thorax.sternum_frame(spine)
-    shoulder = thorax.shoulder(spine, shape.arms_up)
+    shoulder = shoulder_.shoulder(spine, shape.arms_up)
     skull = head_.head(spine["C1"])
     named: dict[str, list[Solid]] = {name: vertebra(v) for name, v in spine.items()}
     named |= {"sacrum": pelvis.sacrum(), "sternum": thorax.sternum(breast)}
@@ -52,12 +53,16 @@ def build(shape: Shape) -> Skeleton:
             named[f"rib_{word}_{n}"] = thorax.rib(n, side, spine[f"T{n}"], breast)
             lines[f"rib_{word}_{n}"] = thorax.rib_line(n, side, spine[f"T{n}"], breast)
         mirror = np.array([side, 1, 1])
-        named[f"clavicle_{word}"] = thorax.clavicle(side, breast, shoulder.acromion * mirror)
-        named[f"scapula_{word}"] = thorax.scapula(side, shoulder)
-        named[f"humerus_{word}"] = thorax.humerus(side, shoulder)
-        named[f"hip_{word}"] = pelvis.hip(side)
-        named[f"femur_{word}"] = pelvis.femur(side)
+        named[f"clavicle_{word}"] = shoulder_.clavicle(side, breast, shoulder.acromion * mirror)
         cartilages += thorax.cartilages(side, spine, breast)
+    right = {
+        "scapula": shoulder_.scapula(shoulder),
+        "humerus": shoulder_.humerus(shoulder),
+        "hip": pelvis.hip(),
+        "femur": pelvis.femur(),
+    }
+    for name, solid in right.items():
+        named[f"{name}_right"], named[f"{name}_left"] = solid, mirror_image(solid)
     places = _places(spine, breast, shoulder, skull, lines)
     solids = {BY_NAME[name].id: list(parts) for name, parts in named.items()}
     return Skeleton(
@@ -68,7 +73,7 @@ def build(shape: Shape) -> Skeleton:
 def _places(
     spine: dict[str, Vertebra],
     breast: thorax.Sternum,
-    shoulder: thorax.Shoulder,
+    shoulder: shoulder_.Shoulder,
     skull: head_.Head,
     lines: dict[str, Array],
 ) -> dict[str, Array]:

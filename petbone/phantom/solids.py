@@ -8,7 +8,7 @@ first-order estimate k0 (k0 - 1) / k1 with k0 = |p / r| and k1 = |p / r^2|, exac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,11 +94,6 @@ class Frame:
         reach = np.abs(self.axes).T @ np.asarray(half, dtype=float) + MARGIN_MM
         return self.origin - reach, self.origin + reach
 
-    def mirrored(self, side: int) -> Frame:
-        """The same frame (side +1) or its mirror image in the plane x = 0 (side -1)."""
-        mirror = np.array([side, 1, 1])
-        return Frame(self.origin * mirror, self.axes * mirror)
-
 
 WORLD = np.eye(3)
 
@@ -178,9 +173,9 @@ def _segment(ends: Array, radii: Array, normal: Array) -> Part:
     tangent = along / length
     reach = float(radii.max()) + MARGIN_MM
     low, high = ends.min(axis=0) - reach, ends.max(axis=0) + reach
+    at = Frame(start, np.stack([tangent, normal, np.cross(tangent, normal)]))
 
     def distance(x: Array, y: Array, z: Array) -> Array:
-        at = Frame(start, np.stack([tangent, normal, np.cross(tangent, normal)]))
         t, u, v = at.local(x, y, z)
         share = np.clip(t / np.float32(length), 0, 1)
         beyond = t - share * np.float32(length)
@@ -289,13 +284,16 @@ def plate(
     return Part(corners.min(axis=0) - MARGIN_MM, corners.max(axis=0) + MARGIN_MM, distance)
 
 
-def mirrored(part: Part, side: int) -> Part:
-    """The part itself (side +1) or its mirror image in the plane x = 0 (side -1)."""
-    if side > 0:
-        return part
-    low, high = part.low.copy(), part.high.copy()
-    low[0], high[0] = -part.high[0], -part.low[0]
+def mirrored(part: Part) -> Part:
+    """Mirror image in the plane x = 0."""
+    flip = np.array([-1.0, 1.0, 1.0])
+    low, high = np.minimum(part.low * flip, part.high * flip), np.maximum(part.low * flip, part.high * flip)
     return Part(low, high, lambda x, y, z: part.distance_mm(-x, y, z))
+
+
+def mirror_image(solids: Sequence[Solid]) -> list[Solid]:
+    """The left bone, given the right one."""
+    return [replace(s, parts=tuple(mirrored(p) for p in s.parts)) for s in solids]
 
 
 def grown(part: Part, by_mm: float) -> Part:
