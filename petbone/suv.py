@@ -144,10 +144,9 @@ def to_suv(volume: Volume, factor: SuvFactor) -> Volume:
     """`volume` (any numeric type) times the factor, as float32 SUVbw. A volume already in SUV is refused."""
     if volume.unit is not Unit.BQ_PER_ML:
         raise ValueError(f"SUV is computed from Bq/mL, got {volume.unit.value}")
-    data = np.multiply(
-        volume.data, factor.factor, dtype=np.float64 if volume.data.dtype == np.float64 else None
-    )
-    return volume.with_data(data.astype(np.float32, copy=False), Unit.SUV)
+    data = volume.data.astype(np.float32)
+    data *= np.float32(factor.factor)
+    return volume.with_data(data, Unit.SUV)
 
 
 def dose_in_bq(value: float) -> tuple[float, str | None]:

@@ -284,7 +284,8 @@ def read_image(path: Path, series: Series, whole_numbers: bool) -> Image:
         slope, intercept = _scale(series.headers[n])
         values = _pixels(path, series.slices[n], raw)
         # float64 on the way, because slope x stored of a large integer does not fit into float32 exactly.
-        scaled = values if (slope, intercept) == (1, 0) else values * slope + intercept
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = values if (slope, intercept) == (1, 0) else values * slope + intercept
         low, high = float(scaled.min()), float(scaled.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError(f"{path}: a slice holds values that are not finite after rescaling")

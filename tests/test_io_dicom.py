@@ -1,0 +1,624 @@
+"""DICOM: small series written with pydicom, turned every way, and real and synthetic objects of others."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+
+from petbone.errors import InputError
+from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
+from petbone.io.dicom_pet import pet_facts
+from petbone.volume import Grid
+
+SHAPE = (6, 5, 4)  # columns, rows, slices
+SECRET = "DOE^JANE"
+PET: dict[str, Any] = {
+    "Modality": "PT",
+    "Units": "BQML",
+    "CorrectedImage": ["ATTN", "DECY"],
+    "DecayCorrection": "START",
+    "SeriesDate": "20240531",
+    "SeriesTime": "110000",
+    "AcquisitionDate": "20240531",
+    "AcquisitionTime": "110000",
+    "PatientWeight": 80,
+    "PatientSize": 1.8,
+    "PatientSex": "F",
+    "Manufacturer": "SIEMENS",
+    "FrameReferenceTime": 0,
+    "ActualFrameDuration": 120000,
+    "SeriesType": ["WHOLE BODY", "IMAGE"],
+    "injection": {
+        "Radiopharmaceutical": "Sodium fluoride",
+        "RadionuclideTotalDose": 200e6,
+        "RadionuclideHalfLife": 6586.2,
+        "RadiopharmaceuticalStartDateTime": "20240531100000.00",
+    },
+}
+FACTOR = 1000 * 80 / (200e6 * 2 ** (-3600 / 6586.2))
+Change = Callable[[int, Dataset], None]
+
+
+def ras_matrix(name: str) -> np.ndarray:
+    """mm_from_ijk of the series that `write` makes, one per orientation."""
+    angle = np.radians(20)
+    oblique = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    axes = {
+        "LPS": np.diag([-1.0, -1.0, 1.0]),
+        "PIR": np.array([[0, 0, 1.0], [-1.0, 0, 0], [0, -1.0, 0]]),
+        "ASR": np.array([[0, 0, 1.0], [1.0, 0, 0], [0, 1.0, 0]]),
+        "oblique": oblique @ np.diag([-1.0, -1.0, 1.0]),
+        "tilted": np.array([[-1.0, 0, 0], [0, -1.0, 0.2], [0, 0, 0.98]]),
+    }[name]
+    matrix = np.eye(4)
+    matrix[:3, :3] = axes * np.array([1.5, 2.0, 3.0])
+    matrix[:3, 3] = [12.0, -34.0, 560.0]
+    return matrix
+
+
+def stored_values() -> np.ndarray:
+    return np.random.default_rng(1).integers(-1000, 2000, SHAPE).astype(np.int16)
+
+
+def header(content: dict[str, Any], syntax: str) -> Dataset:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+    dataset = Dataset()
+    dataset.file_meta = meta
+    dataset.SOPClassUID = meta.MediaStorageSOPClassUID
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    dataset.PatientName = SECRET
+    dataset.PatientID = "SECRET-ID"
+    dataset.PatientBirthDate = "19470302"
+    dataset.AccessionNumber = "SECRET-ACC"
+    dataset.SeriesDescription = SECRET
+    for keyword, value in content.items():
+        if keyword == "injection":
+            item = Dataset()
+            for name, part in value.items():
+                setattr(item, name, part)
+            dataset.RadiopharmaceuticalInformationSequence = Sequence([item])
+        elif value is not None:
+            setattr(dataset, keyword, value)
+    return dataset
+
+
+def write(
+    folder: Path,
+    content: dict[str, Any] | None = None,
+    matrix: np.ndarray | None = None,
+    change: Change | None = None,
+    syntax: str = ExplicitVRLittleEndian,
+    values: np.ndarray | None = None,
+) -> Path:
+    """A series of `values` (i, j, k) at `matrix` (RAS mm from ijk), file names in no order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = stored_values() if values is None else values
+    lps = np.diag([-1.0, -1, 1, 1]) @ (ras_matrix("LPS") if matrix is None else matrix)
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    content = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": 0} | (content or {})
+    series = pydicom.uid.generate_uid()
+    for k in np.random.default_rng(2).permutation(values.shape[2]):
+        slope = content.get("RescaleSlope")
+        dataset = header(content, syntax)
+        dataset.SeriesInstanceUID = series
+        dataset.SeriesNumber = 7
+        dataset.Columns, dataset.Rows = values.shape[:2]
+        dataset.PixelSpacing = [spacing[1], spacing[0]]
+        dataset.ImageOrientationPatient = [*(lps[:3, 0] / spacing[0]), *(lps[:3, 1] / spacing[1])]
+        dataset.ImagePositionPatient = list((lps @ [0, 0, k, 1])[:3])
+        dataset.SliceThickness = 99  # a trap: it is not the spacing
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+        dataset.BitsAllocated = dataset.BitsStored = values.dtype.itemsize * 8
+        dataset.HighBit = dataset.BitsStored - 1
+        dataset.PixelRepresentation = int(values.dtype.kind == "i")
+        if isinstance(slope, list):
+            dataset.RescaleSlope = slope[k]
+        order = ">" if syntax == ExplicitVRBigEndian else "<"
+        pixels = values[:, :, k].T.astype(values.dtype.newbyteorder(order))
+        dataset.PixelData = np.ascontiguousarray(pixels).tobytes()
+        if change:
+            change(int(k), dataset)
+        if syntax == RLELossless:
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            dataset.compress(RLELossless)
+        name = folder / f"{np.random.default_rng(int(k)).integers(1 << 40):x}.dcm"
+        dataset.save_as(name, enforce_file_format=True)
+    return folder
+
+
+def pet(folder: Path, change: Change | None = None, **fields: Any) -> Scan:
+    """SUV of a PET series with `fields` changed; None takes a field away; injection fields by their name."""
+    return read_pet(pet_series(folder, change, **fields))
+
+
+def pet_series(folder: Path, change: Change | None = None, **fields: Any) -> Path:
+    injection = {k: fields.pop(k) if k in fields else v for k, v in PET["injection"].items()}
+    extra = ("RadiopharmaceuticalStartTime", "RadionuclideCodeSequence")
+    injection |= {k: fields.pop(k) for k in extra if k in fields}
+    content = PET | fields | {"injection": {k: v for k, v in injection.items() if v is not None}}
+    values = np.random.default_rng(3).integers(0, 20000, SHAPE).astype(np.uint16)
+    return write(folder / "pet", content, change=change, values=values)
+
+
+def refused(call: Callable[[], Any]) -> str:
+    with pytest.raises(InputError) as caught:
+        call()
+    line = str(caught.value)
+    assert "\n" not in line
+    assert not any(secret in line for secret in (SECRET, "SECRET", "1947"))
+    return line
+
+
+# Geometry and values
+
+
+@pytest.mark.parametrize("name", ["LPS", "PIR", "ASR", "oblique", "tilted"])
+def test_series_is_where_it_was_put(tmp_path: Path, name: str) -> None:
+    scan = read_ct(write(tmp_path / "ct", matrix=ras_matrix(name)))
+    assert scan.volume.grid.same_as(Grid(SHAPE, ras_matrix(name)))
+    assert np.array_equal(scan.volume.data, stored_values())
+    assert scan.volume.data.dtype == np.int16
+    assert any("tilted" in w for w in scan.warnings) == (name == "tilted")
+
+
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless]
+)
+def test_transfer_syntaxes(tmp_path: Path, syntax: str) -> None:
+    assert np.array_equal(read_ct(write(tmp_path / "ct", syntax=syntax)).volume.data, stored_values())
+
+
+def test_rescale_to_hu_stays_int16(tmp_path: Path) -> None:
+    stored = (stored_values() + 1024).astype(np.uint16)
+    scan = read_ct(write(tmp_path / "ct", {"RescaleIntercept": -1024}, values=stored))
+    assert scan.volume.data.dtype == np.int16
+    assert np.array_equal(scan.volume.data, stored_values())
+
+
+def test_hu_beyond_int16_become_float(tmp_path: Path) -> None:
+    stored = (stored_values() + 1024).astype(np.uint16)
+    stored[0, 0, 2] = 65535
+    scan = read_ct(write(tmp_path / "ct", {"RescaleIntercept": -1024}, values=stored))
+    assert scan.volume.data.dtype == np.float32
+    assert scan.volume.data[0, 0, 2] == 65535 - 1024
+
+
+def test_each_slice_has_its_own_slope(tmp_path: Path) -> None:
+    slopes = [0.5, 0.25, 2.0, 1.0]
+    scan = read_ct(write(tmp_path / "ct", {"RescaleSlope": slopes}))
+    assert np.allclose(scan.volume.data, stored_values() * np.array(slopes))
+
+
+def test_twelve_bits_with_sign_in_sixteen(tmp_path: Path) -> None:
+    def twelve(k: int, dataset: Dataset) -> None:
+        dataset.BitsStored, dataset.HighBit = 12, 11
+        pixels = np.frombuffer(dataset.PixelData, np.int16)
+        dataset.PixelData = (pixels & 0x0FFF).tobytes()  # the upper four bits are not of the value
+
+    values = stored_values()
+    assert np.array_equal(read_ct(write(tmp_path / "ct", change=twelve)).volume.data, values)
+
+
+def test_zip_is_the_folder(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ct")
+    with zipfile.ZipFile(tmp_path / "ct.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"deep/er/{file.name}")
+        archive.writestr("readme.txt", "not DICOM")
+    one, other = read_ct(folder), read_ct(tmp_path / "ct.zip")
+    assert np.array_equal(one.volume.data, other.volume.data)
+    assert one.source["sha256"] == other.source["sha256"]
+
+
+def test_nested_folders_with_other_files_and_a_scout(tmp_path: Path) -> None:
+    write(tmp_path / "study" / "a" / "b")
+    write(tmp_path / "study" / "scout", {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]})
+    pet_series(tmp_path / "study")
+    (tmp_path / "study" / "notes.txt").write_text("not DICOM" * 100)
+    assert np.array_equal(read_ct(tmp_path / "study").volume.data, stored_values())
+    assert read_pet(tmp_path / "study").source["tracer"] == "naf"
+
+
+def test_table_that_jitters_by_hundredths_is_even(tmp_path: Path) -> None:
+    def jitter(k: int, dataset: Dataset) -> None:
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, z + 0.04 * (-1) ** k]
+
+    assert read_ct(write(tmp_path / "ct", change=jitter)).volume.grid.spacing_mm[2] == pytest.approx(
+        3, abs=0.03
+    )
+
+
+# What cannot be used
+
+
+def test_folder_without_dicom(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x" * 200)
+    assert "no DICOM file" in refused(lambda: read_ct(tmp_path))
+
+
+def test_zip_without_dicom_and_damaged_zip(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.txt", "x" * 200)
+    assert "no DICOM file" in refused(lambda: read_ct(tmp_path / "a.zip"))
+    raw = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(raw[:-4])
+    assert "a.zip" in refused(lambda: read_ct(tmp_path / "a.zip"))
+
+
+def test_single_file_and_labels(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ct")
+    assert "folder" in refused(lambda: read_ct(next(folder.iterdir())))
+    assert "label map" in refused(lambda: read_labels(folder))
+
+
+def test_wrong_modality(tmp_path: Path) -> None:
+    write(tmp_path / "ct")
+    assert "modality CT; expected a PT series" in refused(lambda: read_pet(tmp_path / "ct"))
+
+
+def test_two_series_are_listed_without_names(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    write(tmp_path / "b", {"SeriesNumber": 8})
+    line = refused(lambda: read_ct(tmp_path))
+    assert "2 CT series" in line
+    assert "with 4 slices" in line
+
+
+@pytest.mark.parametrize(
+    ("drop", "said"), [({1}, "1 slices are missing (a gap of 6.00 mm"), ({1, 2}, "spacing is")]
+)
+def test_missing_slices(tmp_path: Path, drop: set[int], said: str) -> None:
+    values = np.concatenate([stored_values()] * 3, axis=2)
+    folder = write(tmp_path / "ct", values=values)
+    for file in folder.iterdir():
+        z = float(pydicom.dcmread(file, stop_before_pixels=True).ImagePositionPatient[2])
+        if round((z - 560) / 3) in drop:
+            file.unlink()
+    assert said in refused(lambda: read_ct(folder))
+
+
+@pytest.mark.parametrize(
+    ("shift", "said"),
+    [
+        (lambda k: [0, 0, -3.0 if k == 2 else 0], "1 of 4 slices share"),
+        (lambda k: [0, 0, 1.0 if k == 2 else 0], "unevenly spaced, 2.00 to 4.00"),
+        (lambda k: [5.0 if k == 2 else 0, 0, 0], "sideways by up to 5.00"),
+    ],
+)
+def test_crooked_stacks(tmp_path: Path, shift: Callable[[int], list[float]], said: str) -> None:
+    def move(k: int, dataset: Dataset) -> None:
+        dataset.ImagePositionPatient = list(np.add(dataset.ImagePositionPatient, shift(k)))
+
+    assert said in refused(lambda: read_ct(write(tmp_path / "ct", change=move)))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "said"),
+    [
+        ("NumberOfFrames", 4, "multi-frame"),
+        ("SamplesPerPixel", 3, "colours"),
+        ("PixelSpacing", [2.0, 2.5], "2 different values of PixelSpacing"),
+        ("ImageOrientationPatient", [0, 1, 0, 1, 0, 0], "different values of ImageOrientationPatient"),
+    ],
+)
+def test_unusual_slices(tmp_path: Path, keyword: str, value: Any, said: str) -> None:
+    def change(k: int, dataset: Dataset) -> None:
+        if k == 1:
+            setattr(dataset, keyword, value)
+
+    assert said in refused(lambda: read_ct(write(tmp_path / "ct", change=change)))
+
+
+def test_slice_without_position_and_single_slice(tmp_path: Path) -> None:
+    def forget(k: int, dataset: Dataset) -> None:
+        if k == 1:
+            del dataset.ImagePositionPatient
+
+    assert "no ImagePositionPatient" in refused(lambda: read_ct(write(tmp_path / "a", change=forget)))
+    one = write(tmp_path / "b", values=stored_values()[:, :, :1])
+    assert "expected at least 2" in refused(lambda: read_ct(one))
+
+
+def test_flat_orientation(tmp_path: Path) -> None:
+    def flat(k: int, dataset: Dataset) -> None:
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, 1]
+        dataset.ImagePositionPatient = [0, 3 * k, 0]
+        dataset.PixelSpacing = [0, 1]
+
+    assert "makes no volume" in refused(lambda: read_ct(write(tmp_path / "ct", change=flat)))
+
+
+def test_cut_and_empty_pixels(tmp_path: Path) -> None:
+    def cut(k: int, dataset: Dataset) -> None:
+        dataset.PixelData = dataset.PixelData[:20]
+
+    def none(k: int, dataset: Dataset) -> None:
+        del dataset.PixelData
+
+    assert "cut short" in refused(lambda: read_ct(write(tmp_path / "a", change=cut)))
+    assert "no pixel data" in refused(lambda: read_ct(write(tmp_path / "b", change=none)))
+
+
+def test_values_that_are_not_finite(tmp_path: Path) -> None:
+    line = refused(
+        lambda: read_ct(write(tmp_path / "ct", {"RescaleSlope": 1e308, "RescaleIntercept": 1e308}))
+    )
+    assert "not finite" in line
+
+
+def test_compression_that_nobody_can_undo(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ct")
+    for file in folder.iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+        dataset.PixelData = pydicom.encaps.encapsulate([b"\0" * 20])
+        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = True
+        dataset.save_as(file)
+    assert "cannot be decoded" in refused(lambda: read_ct(folder))
+
+
+# SUV
+
+
+def test_plain_bqml(tmp_path: Path) -> None:
+    scan = pet(tmp_path, RescaleSlope=[0.5, 1.5, 2.5, 3.5])
+    stored = np.random.default_rng(3).integers(0, 20000, SHAPE)
+    assert np.allclose(scan.volume.data, stored * np.array([0.5, 1.5, 2.5, 3.5]) * FACTOR, rtol=1e-6)
+    assert scan.acquisition is not None
+    assert (scan.acquisition.height_m, scan.acquisition.sex) == (1.8, "F")
+    assert scan.warnings == ()
+
+
+def test_no_identity_leaves_the_reader(tmp_path: Path) -> None:
+    scan = pet(tmp_path)
+    everything = json.dumps(scan.source) + repr(scan.warnings) + repr(scan.acquisition) + repr(scan.suv)
+    for secret in (SECRET, "SECRET", "19470302", "DOE"):
+        assert secret not in everything
+    assert "2024" not in json.dumps(scan.source)  # dates identify
+
+
+@pytest.mark.parametrize(
+    ("fields", "factor", "rule"),
+    [
+        ({"DecayCorrection": "ADMIN"}, 1000 * 80 / 200e6, None),
+        ({"RadionuclideTotalDose": 200}, FACTOR, "SeriesTime"),  # MBq
+        ({"PatientWeight": 80000}, FACTOR, "SeriesTime"),  # grams
+        ({"RadiopharmaceuticalStartDateTime": None, "RadiopharmaceuticalStartTime": "100000"}, FACTOR, None),
+        (
+            {
+                "RadiopharmaceuticalStartDateTime": None,
+                "RadiopharmaceuticalStartTime": "233000",
+                "SeriesTime": "003000",
+                "AcquisitionTime": "003000",
+            },
+            FACTOR,
+            None,
+        ),
+        ({"Units": "GML", "SUVType": "BW"}, 1.0, None),
+        ({"Units": "GML", "RadionuclideTotalDose": None}, 1.0, None),
+        # acquired before the series' time: the series was made later
+        ({"SeriesTime": "123000"}, FACTOR, "earliest AcquisitionTime"),
+        ({"SeriesTime": None}, FACTOR, "earliest AcquisitionTime"),
+        ({"AcquisitionTime": None}, FACTOR, "SeriesTime"),
+    ],
+)
+def test_rules(tmp_path: Path, fields: dict[str, Any], factor: float, rule: str | None) -> None:
+    scan = pet(tmp_path, **fields)
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(factor, rel=1e-9)
+    if rule:
+        assert scan.source["suv"]["tags"]["scan start from"] == rule
+
+
+def test_back_computation(tmp_path: Path) -> None:
+    """AcquisitionTime 11:20, average counts 1200 s + 59.9 s after the start: the scan began at 11:00."""
+    decay = np.log(2) / 6586.2 * 120
+    average_s = np.log(decay / (1 - np.exp(-decay))) / (np.log(2) / 6586.2)
+    fields = {"AcquisitionTime": "112000", "SeriesTime": "130000"}
+    scan = pet(tmp_path, **fields, FrameReferenceTime=(1200 + average_s) * 1000)
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-6)
+    assert any("computed back" in w for w in scan.warnings)
+    ge = pet(tmp_path / "ge", **fields, Manufacturer="GE MEDICAL SYSTEMS", FrameReferenceTime=1200e3)
+    assert ge.source["suv"]["tags"]["scan start from"] == "earliest AcquisitionTime"
+
+
+def test_frames_that_disagree_on_the_start(tmp_path: Path) -> None:
+    def later(k: int, dataset: Dataset) -> None:
+        dataset.FrameReferenceTime = 60e3 + 200e3 * k
+
+    line = refused(lambda: pet(tmp_path, later, SeriesTime="130000"))
+    assert "scan starts 600 s apart" in line
+    assert "--scan-start" in line
+
+
+@pytest.mark.parametrize("creator", [True, False])
+def test_ge_private_scan_time(tmp_path: Path, creator: bool) -> None:
+    def private(k: int, dataset: Dataset) -> None:
+        if creator:
+            block = dataset.private_block(0x0009, "GEMS_PETD_01", create=True)
+            block.add_new(0x0D, "DT", "20240531110000.00")
+        else:
+            dataset.add_new((0x0009, 0x100D), "DT", "20240531110000.00")
+
+    scan = pet(
+        tmp_path, private, Manufacturer="GE MEDICAL SYSTEMS", SeriesTime="123000", AcquisitionTime="113000"
+    )
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("suv_scale", "activity_scale", "factor"),
+    [(0.000551, 1.6, 0.000551), (0, 1.6, 1.6 * FACTOR), (None, 1.6, 1.6 * FACTOR)],
+)
+def test_philips_counts(
+    tmp_path: Path, suv_scale: float | None, activity_scale: float, factor: float
+) -> None:
+    def private(k: int, dataset: Dataset) -> None:
+        block = dataset.private_block(0x7053, "Philips PET Private Group", create=True)
+        if suv_scale is not None:
+            block.add_new(0x00, "DS", str(suv_scale))
+        block.add_new(0x09, "DS", str(activity_scale))
+
+    scan = pet(tmp_path, private, Units="CNTS", Manufacturer="Philips")
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(factor, rel=1e-9)
+
+
+def test_half_life_from_the_nuclide(tmp_path: Path) -> None:
+    code = Dataset()
+    code.CodeMeaning = "^18^Fluorine"
+    scan = pet(tmp_path, RadionuclideHalfLife=None, RadionuclideCodeSequence=Sequence([code]))
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-9)
+    assert any("that of F-18" in w for w in scan.warnings)
+
+
+def test_options_complete_the_header(tmp_path: Path) -> None:
+    folder = pet_series(tmp_path, PatientWeight=None, RadiopharmaceuticalStartDateTime=None)
+    line = refused(lambda: read_pet(folder))
+    assert "PatientWeight (--weight-kg)" in line
+    assert "RadiopharmaceuticalStartDateTime (--injected-at)" in line
+    scan = read_pet(folder, PetOptions(weight_kg=80, injected_at="10:00:00", units="suv", tracer="fdg"))
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-9)
+    assert scan.source["tracer"] == "fdg"
+    assert any("--units is ignored" in w for w in scan.warnings)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"CorrectedImage": ["DECY"]}, "lacks ATTN"),
+        ({"CorrectedImage": ["ATTN"]}, "lacks DECY"),
+        ({"CorrectedImage": None}, "lacks ATTN and DECY"),
+        ({"Units": "PROPCNTS"}, "Units PROPCNTS"),
+        ({"Units": "CPS"}, "Units CPS"),
+        ({"Units": None}, "Units missing"),
+        ({"Units": "CNTS"}, "Philips factors"),
+        ({"Units": "GML", "SUVType": "LBM"}, "type LBM"),
+        ({"DecayCorrection": "NONE"}, "DecayCorrection NONE"),
+        ({"DecayCorrection": None}, "DecayCorrection missing"),
+        ({"PatientWeight": 0}, "PatientWeight"),
+        ({"RadionuclideTotalDose": None}, "RadionuclideTotalDose"),
+        ({"RadionuclideHalfLife": None, "Radiopharmaceutical": None}, "RadionuclideHalfLife"),
+        ({"RadiopharmaceuticalStartDateTime": None}, "RadiopharmaceuticalStartDateTime"),
+        ({"RadiopharmaceuticalStartDateTime": "20240531113000"}, "1800 s after"),
+        ({"RadiopharmaceuticalStartDateTime": "20200101100000"}, "half-lives"),
+        ({"SeriesTime": None, "AcquisitionTime": None}, "SeriesTime"),
+        ({"SeriesType": ["DYNAMIC", "IMAGE"]}, "DYNAMIC"),
+    ],
+)
+def test_suv_that_would_be_a_guess(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
+    assert said in refused(lambda: pet(tmp_path, **fields))
+
+
+@pytest.mark.parametrize("keyword", ["PatientWeight", "Units", "RadionuclideTotalDose", "Philips"])
+def test_headers_that_disagree(tmp_path: Path, keyword: str) -> None:
+    def differ(k: int, dataset: Dataset) -> None:
+        if keyword == "Philips":
+            dataset.Units = "CNTS"
+            dataset.private_block(0x7053, "Philips PET Private Group", create=True).add_new(
+                0, "DS", str(k + 1)
+            )
+        elif keyword == "RadionuclideTotalDose":
+            dataset.RadiopharmaceuticalInformationSequence[0].RadionuclideTotalDose = 200e6 + k
+        elif k == 2:
+            setattr(dataset, keyword, "GML" if keyword == "Units" else 81)
+
+    assert "different" in refused(lambda: pet(tmp_path, differ))
+
+
+def test_two_injections(tmp_path: Path) -> None:
+    def twice(k: int, dataset: Dataset) -> None:
+        dataset.RadiopharmaceuticalInformationSequence.append(Dataset())
+
+    assert "2 injections" in refused(lambda: pet(tmp_path, twice))
+
+
+# Objects of others
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["DRO_0_0", "DRO_1_0", "DRO_2_0", "DRO_2_4", "DRO_3_0", "DRO_3_1", "DRO_3_3", "DRO_4_0", "DRO_5_0"],
+)
+def test_ibsi_reference_objects(shared: Path, tmp_path: Path, case: str) -> None:
+    """IBSI-SUV: minimum, median and maximum over the mask are 0.20, 1.00 and 4.00 in every object."""
+    with tarfile.open(shared / "oracles/oncoray__suv_computation/DRO.tar.xz") as archive:
+        wanted = [m for m in archive if f"/{case}/" in f"/{m.name}" and "/RS/" not in m.name]
+        archive.extractall(tmp_path, wanted, filter="data")
+    root = next(tmp_path.rglob(case))
+    suv = read_pet(root / "PT").volume.data
+    (mask,) = (root / "mask").glob("*.nii*")
+    inside = suv[np.asarray(nib.load(mask).dataobj) > 0]
+    assert inside.size == 203202
+    assert inside.min() == pytest.approx(0.2, abs=0.005)
+    assert np.median(inside) == pytest.approx(1.0, abs=0.005)
+    assert inside.max() == pytest.approx(4.0, abs=0.005)
+
+
+def test_ge_discovery_against_the_ibsi_image(shared: Path, tmp_path: Path) -> None:
+    """STS_001: 267 slices, a slope for each; factor and maximum from `design/standards.md` 1.7.
+
+    The reference image is another crop at the same place; voxels agree to 1e-3.
+    """
+    oracle = shared / "oracles/oncoray__mirp/test/data"
+    with tarfile.open(oracle / "sts_images_raw.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    scan = read_pet(tmp_path)
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(0.00024290297661, rel=1e-9)
+    assert scan.volume.data.max() == pytest.approx(66.5215, abs=1e-3)
+    image = nib.load(oracle / "sts_images/STS_001/PET/nifti/image/image.nii.gz")
+    reference = np.asarray(image.dataobj)
+    first = np.rint(scan.volume.grid.ijk(image.affine[:3, 3])).astype(int)
+    assert first.tolist() == [59, 45, 0]
+    box = tuple(slice(a, a + n) for a, n in zip(first, reference.shape, strict=True))
+    assert np.abs(scan.volume.data[box] - reference).max() < 1e-3
+
+
+def test_headers_of_real_scanners(shared: Path) -> None:
+    """Eight scanners' headers and the factors of cornerstonejs/calculate-suv, whose tolerance is 1e-6."""
+    folder = shared / "oracles/cornerstonejs__calculate-suv"
+    expected = json.loads((folder / "expected.json").read_text())["sample_data_suvbw_factor"]
+    assert len(expected) == 8
+    for name, factor in expected.items():
+        instances = json.loads((folder / f"test/metadata/{name}-instances.json").read_text())
+        headers = [_from_json(instance) for instance in instances]
+        assert pet_facts(Path(name), headers, PetOptions()).factor.factor == pytest.approx(
+            factor, abs=1e-6
+        ), name
+
+
+def _from_json(instance: dict[str, Any]) -> Dataset:
+    dataset, injection = Dataset(), Dataset()
+    for keyword, value in instance.items():
+        if keyword.startswith("Radi"):
+            setattr(injection, keyword, value)
+        elif keyword == "PhilipsPETPrivateGroup":
+            block = dataset.private_block(0x7053, "Philips PET Private Group", create=True)
+            block.add_new(0x00, "DS", value["SUVScaleFactor"])
+            block.add_new(0x09, "DS", value["ActivityConcentrationScaleFactor"])
+        elif pydicom.datadict.tag_for_keyword(keyword):
+            setattr(dataset, keyword, value)
+    dataset.RadiopharmaceuticalInformationSequence = Sequence([injection])
+    return dataset
