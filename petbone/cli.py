@@ -365,10 +365,12 @@ def main() -> None:
     Exit status: 0 done; 1 a defect of petbone; 2 wrong usage; 3 the input cannot be used; 4 the machine is
     too small. 3 and 4 come with one line on standard error.
     """
-    from petbone.errors import InputError, ResourceError
+    from petbone.errors import InputError, ResourceError, UsageError
 
     try:
         app()
+    except UsageError as error:
+        status = _complain(error, 2)
     except InputError as error:
         status = _complain(error, 3)
     except ResourceError as error:

@@ -5,5 +5,9 @@ class InputError(ValueError):
     """The input cannot be used. One line: which file, what was found, what was expected, what to do."""
 
 
+class UsageError(ValueError):
+    """What was asked for does not exist. One line: what was asked, what there is."""
+
+
 class ResourceError(RuntimeError):
     """The machine is too small (memory or disk). One line, with the figure."""

@@ -13,7 +13,7 @@ import numpy as np
 import petbone
 from petbone.burden import DEFINITIONS, Seen, bone_table, hotspot_hu, hotspot_table, what_was_seen
 from petbone.case import CaseResult, PetResult
-from petbone.errors import InputError
+from petbone.errors import InputError, UsageError
 from petbone.hotspots import find_hotspots
 from petbone.indices import Index, choose_index, index_table, parse_indices, published_indices
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
@@ -60,10 +60,18 @@ class Skeleton:
 def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult:
     """Measure one patient. Raises InputError when an input cannot be used."""
     indices = all_indices(options.rule)
+    if options.index is not None:
+        _chosen(indices, "", options.index)  # refused before the work, not after
     with steps("read"):
         ct = None if files.ct is None else read_ct(files.ct)
         mask = None if files.bones is None else read_labels(files.bones)
         pets = [read_pet(path, pet) for path, pet in zip(files.pets, files.pet_options, strict=True)]
+    tracers = [tracer_of(pet) for pet in pets]
+    if len(set(tracers)) < len(tracers):
+        raise InputError(
+            f"{files.pets[-1]}: PETs of the tracers {', '.join(tracers)}; expected a different tracer for "
+            "each, since files are named by it: give --tracer once per PET"
+        )
     frame = mask or ct
     if frame is None:
         raise ValueError("a case needs a CT or a bone map")
@@ -131,9 +139,9 @@ def measure(
     steps: Steps,
 ) -> tuple[PetResult, list[str]]:
     """One PET measured bone by bone, and what a reader should know of it."""
-    tracer = str(pet.source.get("tracer") or "other")
+    tracer = tracer_of(pet)
     suv = pet.volume.with_data(np.ascontiguousarray(pet.volume.data))
-    index, guess = choose_index(indices, tracer, options.index)
+    index, guess = _chosen(indices, tracer, options.index)
     assert index.rule is not None  # choose_index saw to it
     notes = [guess] if guess else []
     with steps("carry bones to the PET"):
@@ -157,6 +165,18 @@ def measure(
         "definitions": DEFINITIONS,
     }
     return PetResult(tracer, suv, hotspots, bones, spots, table, facts), notes
+
+
+def tracer_of(pet: Scan) -> str:
+    """The tracer as far as the file or the user told it, else ``other``."""
+    return str(pet.source.get("tracer") or "other")
+
+
+def _chosen(indices: tuple[Index, ...], tracer: str, name: str | None) -> tuple[Index, str]:
+    try:
+        return choose_index(indices, tracer, name)
+    except ValueError as error:
+        raise UsageError(f"--index: {error}") from error
 
 
 def _what_is_missing(seen: dict[int, Seen]) -> list[str]:

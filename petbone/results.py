@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from petbone.case import CaseResult
 from petbone.errors import InputError, ResourceError
 from petbone.io import write_nifti
-from petbone.phantom import Patient
 from petbone.report.case import render
 from petbone.steps import Steps
+
+if TYPE_CHECKING:
+    from petbone.phantom import Patient
 
 MARK = "provenance.json"  # what makes a folder one of ours
 

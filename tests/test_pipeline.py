@@ -1,0 +1,336 @@
+"""The main job from files to a folder, and everything that is refused on the way."""
+
+import gzip
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import HandMade, affine
+
+from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS
+from petbone.indices import COLUMNS
+from petbone.volume import Grid, Unit, Volume
+
+FILES = {
+    "bones.nii.gz", "suv.nii.gz", "hotspots.nii.gz", "bones.csv", "hotspots.csv", "indices.csv",
+    "summary.json", "provenance.json", "report.html",
+}  # fmt: skip
+
+
+def save(volume: Volume, path: Path) -> Path:
+    image = nib.Nifti1Image(np.asarray(volume.data), volume.grid.mm_from_ijk)
+    nib.save(image, path)
+    return path
+
+
+@pytest.fixture
+def files(hand_made: HandMade, tmp_path: Path) -> tuple[Path, Path]:
+    """Bones and PET of the hand-made patient on disk, in each of four frames."""
+    return save(hand_made.bones, tmp_path / "b.nii.gz"), save(hand_made.pet, tmp_path / "p.nii.gz")
+
+
+def test_quantify_gives_the_numbers_of_the_hand_made_patient(files, hand_made: HandMade, cli, tmp_path):
+    out = tmp_path / "out"
+    answer = cli("quantify", *files, "--units", "suv", "--tracer", "naf", "--index", "FTV10", "-o", out)
+    assert answer.status == 0, answer.err
+    assert {path.name for path in out.iterdir()} == FILES
+
+    ml = hand_made.voxel_ml
+    bones = pd.read_csv(out / "bones.csv").set_index("name")
+    assert list(bones.reset_index().columns) == ["name", "id", *BONE_COLUMNS[2:]]
+    assert len(bones) == 62
+    assert bones.status[["T7", "L3", "sacrum"]].tolist() == ["complete"] * 3
+    assert bones.status["rib_left_7"] == "cut"
+    assert (bones.status == "absent").sum() == 58
+    assert bones.loc["skull", BONE_COLUMNS[5:]].isna().all()
+    assert bones.volume_ml["T7"] == pytest.approx(1000 * ml, rel=1e-3)
+    assert bones.pet_volume_ml["T7"] == pytest.approx(1000 * ml, rel=1e-3)
+    assert bones.suv_mean["T7"] == pytest.approx(6.5, rel=1e-3)
+    assert bones.suv_max[["T7", "L3", "sacrum"]].tolist() == [20, 12, 5]
+    assert bones.hotspot_fraction["L3"] == pytest.approx(0.05, rel=1e-3)
+
+    spots = pd.read_csv(out / "hotspots.csv")
+    assert list(spots.columns) == HOTSPOT_COLUMNS
+    assert spots.bone.tolist() == ["T7", "L3"]
+    assert spots.volume_ml.tolist() == pytest.approx([100 * ml, 50 * ml], rel=1e-3)
+
+    indices = pd.read_csv(out / "indices.csv").set_index("index")
+    assert list(indices.reset_index().columns) == COLUMNS
+    assert indices.value["PET15"] == pytest.approx(100 * 100 / 3300, rel=1e-3)
+    assert indices.value["FTV10"] == pytest.approx(150 * ml, rel=1e-3)
+    assert indices.value["TLF10"] == pytest.approx(2600 * ml, rel=1e-3)
+
+    hotspots = nib.load(out / "hotspots.nii.gz")
+    np.testing.assert_allclose(hotspots.affine, hand_made.pet.grid.mm_from_ijk, atol=1e-3)
+    assert [(np.asarray(hotspots.dataobj) == n).sum() for n in (1, 2)] == [100, 50]
+    np.testing.assert_array_equal(nib.load(out / "suv.nii.gz").get_fdata(), hand_made.pet.data)
+    np.testing.assert_array_equal(np.asarray(nib.load(out / "bones.nii.gz").dataobj), hand_made.bones.data)
+
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["pets"][0]["bones"][6]["suv_max"] == 20
+    assert summary["pets"][0]["bones"][56]["suv_max"] is None
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert {step["name"] for step in provenance["steps"]} >= {"read", "bones", "measure", "write"}
+    assert len(provenance["inputs"]["pets"][0]["sha256"]) == 64
+    assert str(tmp_path) not in (out / "provenance.json").read_text() + (out / "report.html").read_text()
+
+
+class OneFrame:
+    """Bones, CT and PET in one frame, for what does not depend on it."""
+
+    def __init__(self, folder: Path):
+        grid = Grid((12, 12, 12), affine(np.eye(3), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0)))
+        suv = np.full(grid.shape, 1.5, np.float32)
+        suv[5, 5, 5] = 30
+        labels = np.zeros(grid.shape, np.uint8)
+        labels[2:10, 2:10, 2:10] = 7
+        hu = np.where(labels > 0, 400, -1000).astype(np.int16)
+        self.pet = save(Volume(suv, grid, Unit.SUV), folder / "pet.nii.gz")
+        self.bones = save(Volume(labels, grid, Unit.LABEL), folder / "bones.nii.gz")
+        self.ct = save(Volume(hu, grid, Unit.HU), folder / "ct.nii.gz")
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> OneFrame:
+    return OneFrame(tmp_path)
+
+
+def test_run_with_a_mask_needs_no_network(one, cli, tmp_path):
+    out = tmp_path / "out"
+    answer = cli("run", one.ct, one.pet, "--bones", one.bones, "--units", "suv", "--tracer", "naf", "-o", out)
+    assert answer.status == 0, answer.err
+    assert pd.read_csv(out / "hotspots.csv").hu_mean.tolist() == [400]
+
+
+def test_two_tracers_leave_tables_of_their_own(one, cli, tmp_path):
+    out = tmp_path / "out"
+    answer = cli(
+        "quantify", one.bones, one.pet, one.pet, "--units", "suv", "--tracer", "naf", "--tracer", "choline",
+        "-o", out,
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+    names = {path.name for path in out.iterdir()}
+    assert {"bones_naf.csv", "bones_choline.csv", "suv_naf.nii.gz", "hotspots_choline.csv"} <= names
+    assert {"bones.nii.gz", "report.html"} <= names
+    assert "bones.csv" not in names
+
+
+def test_the_same_tracer_twice_cannot_be_told_apart(one, cli, tmp_path):
+    answer = cli(
+        "quantify", one.bones, one.pet, one.pet, "--units", "suv", "--tracer", "naf", "-o", tmp_path / "o"
+    )
+    assert answer.status == 3
+    assert "naf" in answer.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_bare_pet_is_taken_as_suv_with_a_warning(one, cli, tmp_path):
+    out = tmp_path / "out"
+    answer = cli("quantify", one.bones, one.pet, "-o", out)
+    assert answer.status == 0, answer.err
+    said = json.loads((out / "provenance.json").read_text())["assumptions"]
+    assert any("SUV" in line for line in said)
+    assert any("SUV3" in line for line in said)
+    assert "taken as SUV" in (out / "report.html").read_text()
+
+
+def test_an_index_of_ones_own(one, cli, tmp_path):
+    rule = tmp_path / "mine.toml"
+    rule.write_text('[[index]]\nname = "hot20"\nstatistic = "volume_ml"\nunit = "mL"\nthreshold = 20.0\n')
+    out = tmp_path / "out"
+    answer = cli(
+        "quantify", one.bones, one.pet, "--units", "suv", "--rule", rule, "--index", "hot20", "-o", out
+    )
+    assert answer.status == 0, answer.err
+    indices = pd.read_csv(out / "indices.csv").set_index("index")
+    assert indices.value["hot20"] == pytest.approx(0.064)
+    assert len(pd.read_csv(out / "hotspots.csv")) == 1
+
+
+def broken(one: OneFrame, folder: Path, kind: str) -> Path:
+    """A file that cannot be used, of each kind."""
+    path = folder / f"{kind}.nii.gz"
+    whole = gzip.decompress(one.pet.read_bytes())
+    grid = Grid((12, 12, 12), affine(np.eye(3), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0)))
+    if kind == "unreadable":
+        path.write_bytes(b"this is no image at all" * 40)
+    elif kind == "truncated":
+        path.write_bytes(one.pet.read_bytes()[:-200])
+    elif kind == "truncated_inside":
+        path.write_bytes(gzip.compress(whole[:-1000]))
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "four_dimensional":
+        nib.save(nib.Nifti1Image(np.ones((4, 4, 4, 3), np.float32), np.eye(4)), path)
+    elif kind == "nan":
+        data = np.ones(grid.shape, np.float32)
+        data[3, 3, 3] = np.nan
+        save(Volume(data, grid, Unit.SUV), path)
+    elif kind == "zero_voxel":
+        header = bytearray(whole)
+        header[80:84] = b"\0\0\0\0"  # pixdim[1]
+        header[252:256] = b"\1\0\0\0"  # qform only
+        path.write_bytes(gzip.compress(bytes(header)))
+    elif kind == "singular":
+        header = bytearray(whole)
+        header[280:296] = header[296:312]  # srow_x = srow_y
+        path.write_bytes(gzip.compress(bytes(header)))
+    elif kind == "elsewhere":
+        far = Grid(grid.shape, affine(np.eye(3), (4.0, 4.0, 4.0), (0.0, 0.0, 900.0)))
+        save(Volume(np.full(grid.shape, 1.5, np.float32), far, Unit.SUV), path)
+    elif kind == "counts":
+        save(Volume(np.full(grid.shape, 20000, np.int16), grid, Unit.SUV), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["unreadable", "truncated", "truncated_inside", "empty", "four_dimensional", "nan", "zero_voxel",
+     "singular", "elsewhere", "counts", "missing"],
+)  # fmt: skip
+def test_a_pet_that_cannot_be_used_is_refused_in_one_line(kind, one, cli, tmp_path):
+    bad = broken(one, tmp_path, kind)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    answer = cli("quantify", one.bones, bad, "-o", tmp_path / "out")
+    assert answer.status == 3
+    assert answer.err.count("\n") == 1
+    assert bad.name in answer.err
+    assert answer.out == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", ["unreadable", "truncated", "empty", "four_dimensional", "missing"])
+def test_a_ct_that_cannot_be_used_is_refused_in_one_line(kind, one, cli, tmp_path):
+    bad = broken(one, tmp_path, kind)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for command in (
+        ["run", bad, one.pet, "-o", tmp_path / "out"],
+        ["segment", bad, "-o", tmp_path / "s.nii.gz"],
+    ):
+        answer = cli(*command)
+        assert answer.status == 3
+        assert answer.err.count("\n") == 1
+        assert bad.name in answer.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_unknown_labels_are_refused(one, cli, tmp_path):
+    grid = Grid((12, 12, 12), affine(np.eye(3), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0)))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[4, 4, 4] = 200
+    strange = save(Volume(labels, grid, Unit.LABEL), tmp_path / "strange.nii.gz")
+    answer = cli("quantify", strange, one.pet, "--units", "suv", "-o", tmp_path / "out")
+    assert answer.status == 3
+    assert "200" in answer.err
+    assert "strange.nii.gz" in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_without_a_bone_is_refused(one, cli, tmp_path):
+    grid = Grid((12, 12, 12), affine(np.eye(3), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0)))
+    nothing = save(Volume(np.zeros(grid.shape, np.uint8), grid, Unit.LABEL), tmp_path / "nothing.nii.gz")
+    answer = cli("quantify", nothing, one.pet, "--units", "suv", "-o", tmp_path / "out")
+    assert (answer.status, "no bone" in answer.err) == (3, True)
+
+
+def test_a_folder_that_is_no_dicom_is_refused(one, cli, tmp_path):
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "readme.txt").write_text("not an image")
+    answer = cli("quantify", one.bones, folder, "-o", tmp_path / "out")
+    assert answer.status == 3
+    assert "notes" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_results_are_never_written_over_something_else(one, cli, tmp_path):
+    words = ("quantify", one.bones, one.pet, "--units", "suv", "--tracer", "naf", "-o")
+    out = tmp_path / "out"
+    out.mkdir()
+    assert cli(*words, out).status == 0  # an empty folder will do
+    first = (out / "bones.csv").read_bytes()
+    again = cli(*words, out)
+    assert (again.status, "--overwrite" in again.err) == (3, True)
+    assert cli(*words, out, "--overwrite").status == 0
+    assert (out / "bones.csv").read_bytes() == first
+
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    refused = cli(*words, mine, "--overwrite")
+    assert (refused.status, "other files" in refused.err) == (3, True)
+    assert (mine / "thesis.tex").read_text() == "years of work"
+    assert cli(*words, mine / "thesis.tex", "--overwrite").status == 3
+    assert cli(*words, mine / "thesis.tex" / "below").status == 3
+
+
+def test_a_failure_keeps_the_earlier_results(one, cli, tmp_path):
+    out = tmp_path / "out"
+    assert cli("quantify", one.bones, one.pet, "--units", "suv", "-o", out).status == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    bad = broken(one, tmp_path, "nan")
+    assert cli("quantify", one.bones, bad, "--units", "suv", "-o", out, "--overwrite").status == 3
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tracer", "water"], "tracer"),
+        (["--units", "counts"], "units"),
+        (["--index", "PET16"], "PET16"),
+        (["--tracer", "naf", "--tracer", "fdg"], "2 times for 1 PET"),
+        (["--rule", "missing.toml"], "missing.toml"),
+        (["--nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_usage_says_what_is_wrong(words, said, one, cli, tmp_path):
+    answer = cli("quantify", one.bones, one.pet, "-o", tmp_path / "out", *words)
+    assert answer.status == (3 if "missing.toml" in words else 2)
+    assert said in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_without_a_mask_are_wrong_usage(one, cli, tmp_path):
+    answer = cli("run", one.ct, one.pet, "--labels", "totalsegmentator", "-o", tmp_path / "out")
+    assert (answer.status, "--bones" in answer.err) == (2, True)
+
+
+def test_suv_prints_factor_and_rule(one, cli, tmp_path):
+    answer = cli("suv", one.pet, "--units", "suv", "--json", "-o", tmp_path / "suv.nii.gz")
+    assert answer.status == 0, answer.err
+    assert json.loads(answer.out)["factor"] == 1
+    assert nib.load(tmp_path / "suv.nii.gz").get_fdata().max() == 30
+    assert cli("suv", one.pet, "--units", "suv", "-o", tmp_path / "suv.nii.gz").status == 3
+    assert cli("suv", one.pet, "--units", "suv", "-o", tmp_path / "suv.txt").status == 3
+    assert cli("suv", one.pet, "--units", "suv", "-o", tmp_path / "no" / "suv.nii.gz").status == 3
+
+
+def test_help_has_an_example_of_every_command(cli):
+    for command in ("run", "quantify", "segment", "suv", "phantom", "info"):
+        answer = cli(command, "--help")
+        assert answer.status == 0
+        assert f"petbone {command}" in answer.out
+    assert cli("--version").out.strip()
+
+
+def test_a_small_phantom_can_be_made_and_measured(cli, tmp_path):
+    made = cli("phantom", "--size", "small", "-o", tmp_path / "patient")
+    assert made.status == 0, made.err
+    folder = tmp_path / "patient"
+    out = tmp_path / "out"
+    naf = folder / "naf.nii.gz"
+    answer = cli("quantify", folder / "bones.nii.gz", naf, "--units", "suv", "--tracer", "naf",
+                 "-o", out)  # fmt: skip
+    assert answer.status == 0, answer.err
+    truth = json.loads((folder / "truth.json").read_text())["indices"]["naf"]
+    found = pd.read_csv(out / "indices.csv").set_index("index").value
+    # Noise adds about 1 % to what the truth allows for its own counting.
+    for name in ("PET15", "FTV10", "TLF10"):
+        assert found[name] == pytest.approx(
+            truth[name]["value"], rel=truth[name]["relative_tolerance"] + 0.01
+        )
+    assert cli("phantom", "--size", "huge", "-o", tmp_path / "x").status == 2
