@@ -54,7 +54,7 @@ def facts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 def _word(value: Any) -> str:
     if value is None or value == "":
         return "–"
-    return f"{value:.6g}" if isinstance(value, float) else plain(value)
+    return f"{value:.10g}" if isinstance(value, float) else plain(value)
 
 
 def _ranges(numbers: Sequence[int]) -> str:
