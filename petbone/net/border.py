@@ -1,0 +1,149 @@
+"""From coarse names to the border of every bone on the CT's own voxels.
+
+The net knows where bone is to about 4 mm, the CT where it is bright. A voxel is bone when the two together
+say so: logit of the net's chance (upsampled) + (HU - threshold) / softness > 0. Deep in a bone dark marrow
+passes, at its rim only bright voxels do, and a bright vessel a few mm away does not.
+
+Everything works in thick slices along the CT's slowest axis, on integer copies of one slice at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from petbone.net.coarse import F32
+
+U8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class BorderRule:
+    """`softness_hu`: how many HU weigh as much as one unit of logit. Volumes in mL."""
+
+    softness_hu: float = 60.0
+    threshold_hu: tuple[float, float] = (100.0, 200.0)
+    muscle_hu: float = 60.0
+    near_chance: float = 0.05
+    reach_voxels: float = 1.8
+    slab: int = 16
+    hole_ml: float = 3.0
+    island_share: float = 0.02
+    island_ml: float = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """Coarse answer along the CT's canonical axes: voxel (i, j, k) of the CT is at
+    `scale * (i, j, k) + offset` of these arrays."""
+
+    logit: F32
+    labels: U8
+    scale: npt.NDArray[np.float64]
+    offset: npt.NDArray[np.float64]
+
+
+def threshold_of(hu: F32, bone: F32, rule: BorderRule) -> float:
+    """HU halfway between muscle and this person's spongy bone, within limits."""
+    core = hu[bone > 0.9]
+    if core.size < 50:
+        return float(np.mean(rule.threshold_hu))
+    return float(np.clip((rule.muscle_hu + np.median(core)) / 2, *rule.threshold_hu))
+
+
+def grown(labels: U8, bone: F32, rule: BorderRule) -> U8:
+    """Names carried outwards to wherever the border may lie."""
+    near = (bone > rule.near_chance) | (labels > 0)
+    distance, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
+    reach = near & (distance <= rule.reach_voxels)
+    return np.where(reach, labels[tuple(nearest)], 0).astype(np.uint8)
+
+
+def _linear(values: F32, where: npt.NDArray[np.float64], axis: int) -> F32:
+    """Linear look-up along one axis; the ends go on."""
+    where = where.clip(0, values.shape[axis] - 1)
+    low = np.minimum(where.astype(np.intp), max(values.shape[axis] - 2, 0))
+    high = np.minimum(low + 1, values.shape[axis] - 1)
+    part = (where - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+    first = np.take(values, low, axis)
+    return np.asarray(first + part * (np.take(values, high, axis) - first))
+
+
+def draw_border(
+    view: npt.NDArray[np.generic],
+    guide: Guide,
+    out: U8,
+    threshold_hu: float,
+    rule: BorderRule,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Fill `out` (canonical view, zeros) with the label of every bone voxel of the CT `view`."""
+    slow = int(np.argmax(np.abs(view.strides)))
+    where = [guide.scale[a] * np.arange(view.shape[a]) + guide.offset[a] for a in range(3)]
+    nearest = [w.round().astype(np.intp).clip(0, guide.labels.shape[a] - 1) for a, w in enumerate(where)]
+    for start in range(0, view.shape[slow], rule.slab):
+        part = slice(start, min(start + rule.slab, view.shape[slow]))
+        box = _slab_box(guide.labels, nearest, slow, part)
+        if box is not None:
+            hu = view[box]
+            near = guide.labels[np.ix_(*[nearest[a][box[a]] for a in range(3)])]
+            logit = guide.logit
+            # The slow axis first: the array stays small for longest.
+            for axis in (slow, *[a for a in range(3) if a != slow]):
+                logit = _linear(logit, where[axis][box[axis]], axis)
+            with np.errstate(invalid="ignore"):
+                bone = logit > (threshold_hu - hu.astype(np.float32)) / rule.softness_hu
+            out[box] = near * bone
+        if progress is not None:
+            progress(part.stop / view.shape[slow])
+
+
+def _slab_box(
+    labels: U8, nearest: list[npt.NDArray[np.intp]], slow: int, part: slice
+) -> tuple[slice, slice, slice] | None:
+    """Box of the CT's voxels in a slab that can be bone."""
+    low, high = sorted((int(nearest[slow][part][0]), int(nearest[slow][part][-1])))
+    slab = np.take(labels, range(low, high + 1), slow) > 0
+    box = [slice(0, 0)] * 3
+    for axis in range(3):
+        if axis == slow:
+            box[axis] = part
+            continue
+        seen = slab.any(tuple(a for a in range(3) if a != axis))[nearest[axis]]
+        hits = np.flatnonzero(seen)
+        if len(hits) == 0:
+            return None
+        box[axis] = slice(int(hits[0]), int(hits[-1]) + 1)
+    return box[0], box[1], box[2]
+
+
+def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> None:
+    """Bone by bone, in its box: fill small holes, drop crumbs. Changes `out`."""
+    for label, box in enumerate(ndimage.find_objects(out), start=1):
+        if box is None:
+            continue
+        here = out[box] == label
+        pieces = cc3d.connected_components(here, connectivity=26)
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        keep = sizes >= max(rule.island_share * sizes.max(), rule.island_ml / voxel_ml)
+        keep[sizes.argmax()] = True
+        keep[0] = False
+        crumbs = here & ~keep[pieces]
+        here &= ~crumbs
+        gaps = cc3d.connected_components(~here, connectivity=6)
+        space = np.bincount(gaps.ravel())
+        fill = space * voxel_ml <= rule.hole_ml
+        fill[0] = False
+        # A gap that reaches the side of the box is not a hole.
+        for axis in range(3):
+            for end in (0, -1):
+                fill[np.unique(np.take(gaps, end, axis))] = False
+        part = out[box]
+        part[crumbs] = 0
+        part[fill[gaps] & (part == 0)] = label

@@ -1,0 +1,210 @@
+"""What the net says of a CT, on a 4 mm grid.
+
+Terms: the *canonical* view of an array has its axes permuted and flipped so that they run closest to right,
+front, head; it is a view, no copy. The *net grid* is isotropic, along the canonical axes where these are
+within `MAX_TILT_DEG` of RAS and at right angles, along RAS itself otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+
+from petbone.net.unet import BoneNet
+from petbone.volume import Grid, Volume
+
+F32 = npt.NDArray[np.float32]
+MAX_TILT_DEG = 10.0
+BODY_HU = -400.0
+AIR_HU = -1000.0
+
+
+@dataclass(frozen=True, eq=False)
+class Coarse:
+    """The net's answer on the net grid.
+
+    `bone` (X, Y, Z) chance of bone; `which` (62, X/2, Y/2, Z/2) chances of each name given bone, on blocks
+    of 2 x 2 x 2 voxels; `place_mm` (3, X/2, Y/2, Z/2) position in the standard skeleton.
+    """
+
+    grid: Grid
+    hu: F32
+    bone: F32
+    which: F32
+    place_mm: F32
+
+
+def canonical(volume: Volume) -> tuple[npt.NDArray[np.generic], Grid, tuple[int, ...], tuple[int, ...]]:
+    """View along axes closest to RAS, its grid, and the axes and signs that made it.
+
+    Undo with `uncanonical`.
+    """
+    directions = volume.grid.mm_from_ijk[:3, :3] / volume.grid.spacing_mm
+    axes = _closest_axes(directions)
+    signs = tuple(int(np.sign(directions[row, axes[row]]) or 1) for row in range(3))
+    turn = np.eye(4)
+    turn[:3, :3] = 0
+    shape = [volume.data.shape[a] for a in axes]
+    for new, (old, sign) in enumerate(zip(axes, signs, strict=True)):
+        turn[old, new] = sign
+        turn[old, 3] = 0 if sign > 0 else shape[new] - 1
+    view = volume.data.transpose(axes)[tuple(slice(None, None, s) for s in signs)]
+    return view, Grid((shape[0], shape[1], shape[2]), volume.grid.mm_from_ijk @ turn), axes, signs
+
+
+def uncanonical(
+    data: npt.NDArray[np.generic], axes: tuple[int, ...], signs: tuple[int, ...]
+) -> npt.NDArray[np.generic]:
+    """View of a canonical array along the original axes."""
+    return data[tuple(slice(None, None, s) for s in signs)].transpose(np.argsort(axes))
+
+
+def _closest_axes(directions: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    """Array axis for each world axis, the assignment with the largest sum of cosines."""
+    orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    scores = [round(sum(abs(directions[row, axis]) for row, axis in enumerate(o)), 6) for o in orders]
+    return orders[int(np.argmax(scores))]
+
+
+def net_grid(grid: Grid, step_mm: float, multiple: int) -> Grid:
+    """Isotropic grid over the field of view of a canonical `grid`, its shape a multiple of `multiple`."""
+    directions = grid.mm_from_ijk[:3, :3] / grid.spacing_mm
+    tilt = np.degrees(np.arccos(np.abs(np.diag(directions)).clip(-1, 1))).max()
+    corners = grid.corners_mm()
+    if tilt > MAX_TILT_DEG or grid.shear_deg > 0.05:
+        axes = np.eye(3)
+    else:
+        axes, _ = np.linalg.qr(directions)
+        axes = axes * np.sign(np.diag(axes))
+    along = corners @ axes
+    low, high = along.min(0), along.max(0)
+    count = np.maximum(np.ceil((high - low) / step_mm - 1e-6).astype(int), 1)
+    count = (np.ceil(count / multiple) * multiple).astype(int)
+    matrix = np.eye(4)
+    matrix[:3, :3] = axes * step_mm
+    # The surplus of the rounding lies evenly on both sides.
+    middle = axes @ ((low + high) / 2)
+    matrix[:3, 3] = middle - matrix[:3, :3] @ ((count - 1) / 2)
+    return Grid((int(count[0]), int(count[1]), int(count[2])), matrix)
+
+
+def block_means(view: npt.NDArray[np.generic], factors: tuple[int, int, int]) -> F32:
+    """Means of whole blocks, clipped to CT's range; a part block at the end is averaged as it is.
+
+    Reads one thick slice at a time along the axis with the largest stride, so that neither a float copy
+    of the CT nor a walk against memory order is needed.
+    """
+    slow = int(np.argmax(np.abs(view.strides)))
+    others = [a for a in range(3) if a != slow]
+    out_shape = [-(-n // f) for n, f in zip(view.shape, factors, strict=True)]
+    out = np.empty(out_shape, np.float32)
+    starts = [np.arange(0, view.shape[a], factors[a]) for a in range(3)]
+    counts = [np.diff(np.append(s, n)).astype(np.float32) for s, n in zip(starts, view.shape, strict=True)]
+    for n, start in enumerate(starts[slow]):
+        part = [slice(None)] * 3
+        part[slow] = slice(start, start + factors[slow])
+        flat = np.nan_to_num(view[tuple(part)].clip(-1024, 3071), nan=AIR_HU).mean(slow, dtype=np.float32)
+        for axis, other in enumerate(others):
+            if factors[other] > 1:
+                flat = np.add.reduceat(flat, starts[other], axis=axis)
+                flat /= counts[other].reshape([-1 if a == axis else 1 for a in range(2)])
+        index: list[int | slice] = [slice(None)] * 3
+        index[slow] = n
+        out[tuple(index)] = flat
+    return out
+
+
+def hu_on(view: npt.NDArray[np.generic], grid: Grid, target: Grid) -> F32:
+    """CT on the net grid: block means to about half a step, a small blur, linear look-up."""
+    step = float(target.spacing_mm[0])
+    factors = [max(1, int(step / 2 / s + 0.25)) for s in grid.spacing_mm]
+    blocks = block_means(view, (factors[0], factors[1], factors[2]))
+    spacing = grid.spacing_mm * factors
+    # A 4 mm voxel averages over 4 mm (sd 4 / sqrt 12); the blocks did part of that already.
+    sigma_mm = np.sqrt(np.maximum(step**2 - spacing**2, 0) / 12)
+    blocks = ndimage.gaussian_filter(blocks, sigma_mm / spacing, mode="nearest", truncate=3)
+    scale = np.diag([*factors, 1.0])
+    scale[:3, 3] = (np.array(factors) - 1) / 2
+    blocks_from_mm = np.linalg.inv(grid.mm_from_ijk @ scale)
+    matrix = blocks_from_mm @ target.mm_from_ijk
+    linear, offset = matrix[:3, :3], matrix[:3, 3]
+    diagonal = np.abs(linear - np.diag(np.diag(linear))).max() < 1e-6
+    kernel = np.diag(linear) if diagonal else linear
+    # Past the outermost voxel centres the border value goes on for half a block, then there is air.
+    padded = np.pad(blocks, 1, mode="edge")
+    return ndimage.affine_transform(
+        padded, kernel, offset + 1, target.shape, np.float32, order=1, mode="constant", cval=AIR_HU
+    )
+
+
+def _body_box(hu: F32, multiple: int) -> tuple[slice, slice, slice]:
+    """Box of what is not air, with its sides rounded outwards to `multiple`; all of z."""
+    body = ndimage.binary_opening(hu > BODY_HU, iterations=1)
+    box = []
+    for axis in range(2):
+        seen = np.flatnonzero(body.any(tuple(a for a in range(3) if a != axis)))
+        size = hu.shape[axis]
+        low, high = (int(seen[0]), int(seen[-1]) + 1) if len(seen) else (0, size)
+        need = min(size, -(-(high - low) // multiple) * multiple)
+        start = min(max(0, (low + high - need) // 2), size - need)
+        box.append(slice(start, start + need))
+    return box[0], box[1], slice(0, hu.shape[2])
+
+
+def _windows(length: int, window: int, stride: int) -> Iterator[tuple[slice, F32]]:
+    """Overlapping windows along z and their weights: flat in the middle, low at cut ends."""
+    starts = [*range(0, max(1, length - window), stride), max(0, length - window)]
+    for start in dict.fromkeys(starts):
+        size = min(window, length)
+        weight = np.ones(size, np.float32)
+        ramp = np.linspace(0.02, 1, max(2, window - stride), dtype=np.float32)[: size // 2]
+        if start > 0:
+            weight[: len(ramp)] = ramp
+        if start + size < length:
+            weight[-len(ramp) :] = ramp[::-1]
+        yield slice(start, start + size), weight
+
+
+@torch.inference_mode()
+def ask(
+    model: BoneNet,
+    hu: F32,
+    grid: Grid,
+    device: torch.device,
+    window: int = 112,
+    stride: int = 64,
+    progress: Callable[[float], None] | None = None,
+) -> Coarse:
+    """Run the net over a volume on its grid, in overlapping windows along z."""
+    box = _body_box(hu, model.config.multiple)
+    inner = hu[box]
+    x, y, z = inner.shape
+    bone = np.zeros((x, y, z), np.float32)
+    which = np.zeros((model.config.classes, x // 2, y // 2, z // 2), np.float32)
+    place = np.zeros((3, x // 2, y // 2, z // 2), np.float32)
+    total = np.zeros(z, np.float32)
+    windows = list(_windows(z, window, stride))
+    for n, (part, weight) in enumerate(windows):
+        tensor = torch.from_numpy(np.ascontiguousarray(inner[:, :, part]))[None, None].to(device)
+        answer = model(tensor)
+        half = slice(part.start // 2, part.stop // 2)
+        bone[:, :, part] += answer.bone[0, 0].sigmoid().float().cpu().numpy() * weight
+        pair = weight.reshape(-1, 2).mean(1)
+        which[..., half] += answer.which[0].softmax(0).float().cpu().numpy() * pair
+        place[..., half] += answer.place[0].float().cpu().numpy() * pair
+        total[part] += weight
+        if progress is not None:
+            progress((n + 1) / len(windows))
+    half_total = total.reshape(-1, 2).mean(1)
+    return Coarse(
+        grid=grid.cropped(box),
+        hu=inner,
+        bone=bone / total,
+        which=which / half_total,
+        place_mm=place / half_total * 100,
+    )

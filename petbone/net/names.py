@@ -1,0 +1,123 @@
+"""From the net's chances to one name per voxel of the coarse grid.
+
+The net judges every 8 mm block for itself, so one bone can come out in patches of two names and a speck of
+contrast medium can come out as a bone. Here the chances are shared between neighbours, stray pieces are
+given to what they touch, and specks are dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, sparse
+
+from petbone.net.coarse import F32, Coarse
+
+U8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class NameRule:
+    """How names are made consistent; volumes in mL, `share` is part of a bone's largest piece."""
+
+    bone_chance: float = 0.5
+    rounds: int = 4
+    keep_own: float = 0.4
+    speck_ml: float = 0.4
+    stray_share: float = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Named:
+    """`labels` (X, Y, Z) uint8 on the coarse grid; `confidence` by label: mean chance of the given name."""
+
+    labels: U8
+    confidence: dict[int, float]
+
+
+def chances_at(which: F32, index: npt.NDArray[np.intp]) -> F32:
+    """(n, classes) chances at full-resolution voxels `index` (n, 3), trilinear between 2 x 2 x 2 blocks."""
+    where = (index - 0.5) / 2
+    low = np.floor(where).astype(np.intp)
+    part = (where - low).astype(np.float32)
+    last = np.array(which.shape[1:]) - 1
+    values = np.moveaxis(which, 0, -1)
+    out = np.zeros((len(index), which.shape[0]), np.float32)
+    for corner in np.ndindex(2, 2, 2):
+        at = (low + corner).clip(0, last)
+        weight = np.where(corner, part, 1 - part).prod(1)
+        out += weight[:, None] * values[at[:, 0], at[:, 1], at[:, 2]]
+    return out
+
+
+def neighbour_means(mask: npt.NDArray[np.bool_]) -> sparse.csr_matrix:
+    """(n, n) matrix that averages over the up to 26 neighbours in the mask (itself where there are none)."""
+    number = np.full(np.add(mask.shape, 2), -1, np.int64)
+    inner = number[1:-1, 1:-1, 1:-1]
+    inner[mask] = np.arange(mask.sum())
+    rows, columns = [], []
+    here = inner[mask]
+    for shift in np.ndindex(3, 3, 3):
+        if shift == (1, 1, 1):
+            continue
+        there = number[tuple(slice(s, s + n) for s, n in zip(shift, mask.shape, strict=True))][mask]
+        seen = there >= 0
+        rows.append(here[seen])
+        columns.append(there[seen])
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    alone = np.setdiff1d(here, row)
+    row, column = np.append(row, alone), np.append(column, alone)
+    ones = np.ones(len(row), np.float32)
+    matrix = sparse.csr_matrix((ones, (row, column)), shape=(len(here), len(here)))
+    return sparse.diags_array(1 / np.asarray(matrix.sum(1)).ravel()).astype(np.float32) @ matrix
+
+
+def _reassign_strays(labels: U8, rule: NameRule) -> U8:
+    """Pieces much smaller than the largest of their bone take the most frequent name around them."""
+    pieces = cc3d.connected_components(labels, connectivity=26)
+    sizes = np.bincount(pieces.ravel())
+    owner = np.zeros(len(sizes), np.uint8)
+    owner[pieces.ravel()] = labels.ravel()
+    largest = np.zeros(256, np.int64)
+    np.maximum.at(largest, owner[1:], sizes[1:])
+    out = labels.copy()
+    boxes = ndimage.find_objects(pieces)
+    for piece in range(1, len(sizes)):
+        if sizes[piece] >= rule.stray_share * largest[owner[piece]]:
+            continue
+        box = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in boxes[piece - 1])
+        here = pieces[box] == piece
+        rim = ndimage.binary_dilation(here, np.ones((3, 3, 3), bool)) & ~here
+        around = np.bincount(labels[box][rim], minlength=256)
+        around[0] = 0
+        out[box][here] = around.argmax() if around.any() else 0
+    return out
+
+
+def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
+    """One name for every bone voxel of the coarse grid."""
+    mask = coarse.bone > rule.bone_chance
+    voxel_ml = coarse.grid.voxel_ml
+    pieces = cc3d.connected_components(mask, connectivity=26)
+    sizes = np.bincount(pieces.ravel())
+    big = sizes * voxel_ml >= rule.speck_ml
+    big[0] = False
+    mask = big[pieces]
+    labels = np.zeros(mask.shape, np.uint8)
+    if not mask.any():
+        return Named(labels, {})
+    own = chances_at(coarse.which, np.argwhere(mask))
+    shared = own
+    means = neighbour_means(mask)
+    for _ in range(rule.rounds):
+        shared = rule.keep_own * own + (1 - rule.keep_own) * (means @ shared)
+    labels[mask] = shared.argmax(1) + 1
+    for _ in range(2):
+        labels = _reassign_strays(labels, rule)
+    given = labels[mask].astype(np.intp)
+    chance = own[np.arange(len(given)), np.maximum(given, 1) - 1]
+    confidence = {int(n): float(chance[given == n].mean()) for n in np.unique(given) if n > 0}
+    return Named(labels, confidence)

@@ -1,0 +1,183 @@
+"""Find and name the bones in a CT: coarse net, consistent names, border on the CT's voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from petbone.anatomy import BY_ID
+from petbone.errors import InputError
+from petbone.net import border, names
+from petbone.net.border import BorderRule, Guide
+from petbone.net.coarse import Coarse, ask, canonical, hu_on, net_grid
+from petbone.net.device import choose_device
+from petbone.net.names import NameRule
+from petbone.net.unet import BoneNet
+from petbone.net.weights import load_weights, packaged_weights
+from petbone.volume import Grid, Unit, Volume
+
+LOW_CONFIDENCE = 0.5
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """Options of a segmentation; `window` and `stride` are z voxels of the net's 4 mm grid."""
+
+    window: int = 112
+    stride: int = 64
+    name: NameRule = NameRule()
+    border: BorderRule = BorderRule()
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Bones on the CT's grid.
+
+    `bones` is uint8 of Unit.LABEL; `confidence` holds, for each label found, the net's mean chance of that
+    name over the bone's voxels; `notes` say in one line each what a reader should know.
+    """
+
+    bones: Volume
+    confidence: dict[int, float]
+    notes: tuple[str, ...]
+    weights_sha256: str
+
+
+class Segmenter:
+    """A net on a device. Make one with `load`; it can be used for any number of CTs."""
+
+    def __init__(
+        self,
+        model: BoneNet,
+        weights_sha256: str,
+        device: torch.device,
+        threads: int | None = None,
+        config: SegmentConfig | None = None,
+    ) -> None:
+        self.model = model
+        self.weights_sha256 = weights_sha256
+        self.device = device
+        self.threads = threads
+        self.config = config or SegmentConfig()
+
+    @staticmethod
+    def load(weights: Path | None = None, device: str = "auto", threads: int | None = None) -> Segmenter:
+        """Read weights (None: those that ship with petbone).
+
+        Raises InputError if the file is not a net of ours or the device is not there.
+        """
+        if threads is not None and threads < 1:
+            raise InputError(f"threads must be at least 1, got {threads}")
+        where = choose_device(device)
+        model, digest = load_weights(weights or packaged_weights(), where)
+        return Segmenter(model, digest, where, threads)
+
+    def segment(self, ct: Volume, progress: Callable[[float], None] | None = None) -> Segmentation:
+        """Label every bone voxel of `ct` (Unit.HU; any orientation, spacing and field of view).
+
+        `progress` is called with a share of the work from 0 to 1. Raises InputError if the volume is not
+        CT in HU.
+        """
+        _check(ct)
+        report = progress or (lambda share: None)
+        view, grid, axes, signs = canonical(ct)
+        coarse = self.answer(ct, lambda share: report(0.4 * share))
+        named = names.name_voxels(coarse, self.config.name)
+        rule = self.config.border
+        guide = _guide(coarse, named.labels, grid, rule)
+        out = np.zeros_like(ct.data, dtype=np.uint8)
+        flips = tuple(slice(None, None, s) for s in signs)
+        out_view = out.transpose(axes)[flips]
+        threshold = border.threshold_of(coarse.hu, coarse.bone, rule)
+        border.draw_border(view, guide, out_view, threshold, rule, lambda s: report(0.45 + 0.4 * s))
+        border.tidy(out_view, grid.voxel_ml, rule)
+        report(1.0)
+        found = np.flatnonzero(np.bincount(out.ravel(order="K"), minlength=256)[1:]) + 1
+        confidence = {int(n): named.confidence.get(int(n), 0.0) for n in found}
+        bones = Volume(out, ct.grid, Unit.LABEL)
+        return Segmentation(bones, confidence, _notes(confidence), self.weights_sha256)
+
+    def answer(self, ct: Volume, progress: Callable[[float], None] | None = None) -> Coarse:
+        """The net's own answer at 4 mm."""
+        view, grid, _, _ = canonical(ct)
+        target = net_grid(grid, self.model.config.input_mm, self.model.config.multiple)
+        with _torch_threads(self.threads):
+            return ask(
+                self.model,
+                hu_on(view, grid, target),
+                target,
+                self.device,
+                self.config.window,
+                self.config.stride,
+                progress,
+            )
+
+
+@contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check(ct: Volume) -> None:
+    """Refuse what is not a CT."""
+    if ct.unit is not Unit.HU:
+        raise InputError(f"segmentation needs a CT in HU, got a volume in {ct.unit.value}")
+    if min(ct.grid.shape) < 2:
+        raise InputError(f"the CT has shape {ct.grid.shape}; segmentation needs at least 2 voxels per axis")
+    step = [max(1, n // 64) for n in ct.grid.shape]
+    some = np.asarray(ct.data[:: step[0], :: step[1], :: step[2]], np.float32)
+    low, high = float(np.nanmin(some)), float(np.nanmax(some))
+    if not low < -200:
+        raise InputError(
+            f"the CT has values from {low:g} to {high:g}, none as low as air or fat (expected HU near "
+            "-1000 outside the body); check the rescale slope and intercept"
+        )
+
+
+def _guide(coarse: Coarse, labels: np.ndarray, grid: Grid, rule: BorderRule) -> Guide:
+    """The coarse answer along the axes of the canonical CT grid."""
+    chance = coarse.bone.clip(0.0025, 0.9975)
+    logit = np.log(chance / (1 - chance)).astype(np.float32)
+    wide = border.grown(labels, coarse.bone, rule)
+    matrix = coarse.grid.ijk_from_mm @ grid.mm_from_ijk
+    linear = matrix[:3, :3]
+    drift = np.abs(linear - np.diag(np.diag(linear))) * np.array(grid.shape)
+    if drift.max() < 0.05:
+        return Guide(logit, wide, np.diag(linear).copy(), matrix[:3, 3].copy())
+    # An oblique CT: carry the answer to a grid of about the same spacing along the CT's axes.
+    step_mm = float(coarse.grid.spacing_mm[0])
+    size = np.array(grid.shape) * grid.spacing_mm
+    count = np.maximum(np.ceil(size / step_mm).astype(int), 1)
+    scale = count / np.array(grid.shape)
+    offset = (scale - 1) / 2
+    grid_from_local = np.eye(4)
+    grid_from_local[:3, :3] = np.diag(1 / scale)
+    grid_from_local[:3, 3] = -offset / scale
+    coarse_from_local = matrix @ grid_from_local
+    turn, shift = coarse_from_local[:3, :3], coarse_from_local[:3, 3]
+    low = float(logit.min())
+    local = ndimage.affine_transform(logit, turn, shift, tuple(count), np.float32, order=1, cval=low)
+    near = ndimage.affine_transform(wide, turn, shift, tuple(count), np.uint8, order=0, cval=0)
+    return Guide(local, near, scale, offset)
+
+
+def _notes(confidence: dict[int, float]) -> tuple[str, ...]:
+    """What a reader should know."""
+    if not confidence:
+        return ("no bone was found",)
+    unsure = [BY_ID[n].name for n, share in sorted(confidence.items()) if share < LOW_CONFIDENCE]
+    notes = ["bones were named by a net trained on synthetic CT only; check the numbering"]
+    if unsure:
+        notes.append(f"names given with confidence below {LOW_CONFIDENCE:g}: {', '.join(unsure)}")
+    return tuple(notes)
