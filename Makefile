@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+EXAMPLE := example-output
 
 .PHONY: setup example lint types test clean
 
@@ -14,7 +15,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 example: setup
-	$(BIN)/python examples/phantom_patient.py example-output
+	$(BIN)/petbone phantom -o $(EXAMPLE)/patient --overwrite
+	$(BIN)/petbone run $(EXAMPLE)/patient/ct.nii.gz $(EXAMPLE)/patient/naf.nii.gz \
+	  $(EXAMPLE)/patient/choline.nii.gz --tracer naf --tracer choline --units suv \
+	  -o $(EXAMPLE)/results --overwrite
+	$(BIN)/python examples/compare_with_truth.py $(EXAMPLE)/patient $(EXAMPLE)/results
+	@echo "The report: $(EXAMPLE)/results/report.html"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -33,7 +33,7 @@ HOTSPOT_COLUMNS = (
 DEFINITIONS: dict[str, str] = {
     "status": "complete; cut (touches the border of the bone map, or reaches out of the PET); or absent",
     "seen_fraction": "part of the bone inside both images; for a cut bone an estimate from the volumes of "
-    "the standard skeleton, scaled to the complete bones of this patient",
+    "the standard skeleton, scaled to the complete bones of this patient, at most 0.99",
     "cut_by": "through which side of the bone map the bone leaves, or pet",
     "name_confidence": "mean probability of the name over the bone's voxels, by the network; empty for masks "
     "made elsewhere",
@@ -108,13 +108,12 @@ def what_was_seen(bones: Volume, occupied: Occupancy | None) -> dict[int, Seen]:
             continue
         inside = min(float(in_pet_ml[bone.id]) / ml, 1.0)
         cut_by = list(sides.get(bone.id, ()))
-        expected_ml = max(STANDARD_VOLUME_ML[bone.id] * scale, ml) if cut_by else ml
+        # Something is missing from a bone that is cut, however large it is beside the standard one.
+        part = min(ml / (STANDARD_VOLUME_ML[bone.id] * scale), 0.99) if cut_by else 1.0
         if inside < 1 - 1e-3:
             cut_by.append("pet")
-        fraction = inside * ml / expected_ml
-        seen[bone.id] = Seen(
-            "cut" if cut_by else "complete", fraction if cut_by else 1.0, " ".join(cut_by), ml
-        )
+        status = "cut" if cut_by else "complete"
+        seen[bone.id] = Seen(status, inside * part if cut_by else 1.0, " ".join(cut_by), ml)
     return seen
 
 
@@ -248,7 +247,7 @@ def hotspot_table(
                 "bone_share": float(share[owner.id]),
                 "name_confidence": None if confidence is None else confidence.get(owner.id),
                 "other_bones": " ".join(
-                    f"{BY_ID[int(b)].name}:{share[b]:.2f}" for b in owners[1:] if share[b] > 0
+                    f"{BY_ID[int(b)].name}:{share[b]:.2f}" for b in owners[1:] if share[b] >= 0.005
                 ),
                 "volume_ml": volume_ml,
                 "suv_max": float(value[counts].max()),
