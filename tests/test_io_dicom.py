@@ -616,8 +616,9 @@ def _from_json(instance: dict[str, Any]) -> Dataset:
             setattr(injection, keyword, value)
         elif keyword == "PhilipsPETPrivateGroup":
             block = dataset.private_block(0x7053, "Philips PET Private Group", create=True)
-            block.add_new(0x00, "DS", value["SUVScaleFactor"])
-            block.add_new(0x09, "DS", value["ActivityConcentrationScaleFactor"])
+            for offset, name in ((0x00, "SUVScaleFactor"), (0x09, "ActivityConcentrationScaleFactor")):
+                if name in value:
+                    block.add_new(offset, "DS", str(value[name]))
         elif pydicom.datadict.tag_for_keyword(keyword):
             setattr(dataset, keyword, value)
     dataset.RadiopharmaceuticalInformationSequence = Sequence([injection])
