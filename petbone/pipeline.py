@@ -86,15 +86,19 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
     warnings = [note for scan in (ct, mask, *pets) if scan for note in scan.warnings]
     warnings += skeleton.notes
     results = []
+    guesses = [guess for pet in pets if pet.suv for guess in pet.suv.assumptions]
     for pet in pets:
-        result, notes = measure(pet, ct, skeleton, indices, options, steps)
+        index, guess = _chosen(indices, tracer_of(pet), options.index)
+        result, notes = measure(pet, ct, skeleton, indices, index, steps)
         results.append(result)
+        guesses += [guess] if guess else []
         warnings += notes
+    warnings = list(dict.fromkeys([*guesses, *warnings]))
     return CaseResult(
         ct=None if ct is None else ct.volume,
         bones=skeleton.bones,
         pets=tuple(results),
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=tuple(warnings),
         provenance={
             "petbone": petbone.__version__,
             "inputs": {
@@ -104,7 +108,8 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
             },
             "weights": skeleton.weights_sha256,
             "options": _options(files, options),
-            "assumptions": list(dict.fromkeys(warnings)),
+            "assumptions": list(dict.fromkeys(guesses)),
+            "warnings": warnings,
             "versions": versions(),
             "steps": steps.records,
         },
@@ -131,19 +136,13 @@ def _masked(mask: Scan, files: CaseFiles) -> Skeleton:
 
 
 def measure(
-    pet: Scan,
-    ct: Scan | None,
-    skeleton: Skeleton,
-    indices: tuple[Index, ...],
-    options: CaseOptions,
-    steps: Steps,
+    pet: Scan, ct: Scan | None, skeleton: Skeleton, indices: tuple[Index, ...], index: Index, steps: Steps
 ) -> tuple[PetResult, list[str]]:
-    """One PET measured bone by bone, and what a reader should know of it."""
+    """One PET measured bone by bone, hotspots by `index`, and what a reader should know of it."""
     tracer = tracer_of(pet)
     suv = pet.volume.with_data(np.ascontiguousarray(pet.volume.data))
-    index, guess = _chosen(indices, tracer, options.index)
     assert index.rule is not None  # choose_index saw to it
-    notes = [guess] if guess else []
+    notes = []
     with steps("carry bones to the PET"):
         occupied = occupancy(skeleton.bones, suv.grid)
         seen = what_was_seen(skeleton.bones, occupied)
