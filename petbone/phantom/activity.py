@@ -139,5 +139,7 @@ def image(activity: Array, matrices: list[Array]) -> npt.NDArray[np.float32]:
 
 def with_noise(suv: Array, level: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Noise whose standard deviation is `level` x sqrt(SUV), as of counts; never below zero."""
+    if not level:
+        return suv
     spread = level * np.sqrt(np.maximum(suv, 0.02))
     return np.maximum(suv + spread * rng.standard_normal(suv.shape, dtype=np.float32), 0).astype(np.float32)

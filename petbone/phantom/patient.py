@@ -121,7 +121,7 @@ def grid_axes(
 def anatomy(spec: PhantomSpec) -> Anatomy:
     """Paint the skeleton and the body of `spec` on its CT grid, without hotspots and without noise."""
     _check(spec)
-    rng = np.random.default_rng(spec.seed)
+    rng = _rng(spec, "bone")
     world = grid_axes(spec.fov_mm, spec.ct_spacing_mm, spec.ct_shape)
     size = spec.stature_mm / 1750.0
     scale = np.array([size * spec.width, size * spec.width, size])
@@ -137,6 +137,11 @@ def anatomy(spec: PhantomSpec) -> Anatomy:
         _paint_bone(label, skeleton, axes, (bones, hu), rng)
     soft[bones > 0] = TISSUES["bone"]
     return Anatomy(world, scale, skeleton, bones, soft, hu)
+
+
+def _rng(spec: PhantomSpec, purpose: str) -> np.random.Generator:
+    """A stream of its own for each purpose, so that leaving one image out does not change another."""
+    return np.random.default_rng([spec.seed, *purpose.encode()])
 
 
 def _check(spec: PhantomSpec) -> None:
@@ -200,16 +205,17 @@ def make_patient(spec: PhantomSpec | None = None) -> Patient:
 
     spec = spec or PhantomSpec()
     body = anatomy(spec)
-    rng = np.random.default_rng([spec.seed, 1])
     spots = [_sphere(spot, body, spec) for spot in spec.hotspots]
     hu = body.hu
     for spot, (box, share, _) in zip(spec.hotspots, spots, strict=True):
         hu[box] = np.minimum(hu[box] + share * spot.sclerosis_hu, 2000).astype(np.int16)
     pet_axes = grid_axes(spec.fov_mm, spec.pet_spacing_mm, spec.pet_shape)
     clean = {t: _pet(t, body, spots, spec, pet_axes) for t in spec.tracers}
-    noisy = {t: with_noise(v, 0.06 * spec.noise, rng) if spec.noise else v for t, v in clean.items()}
+    noisy = {
+        t: with_noise(v, 0.06 * spec.noise, _rng(spec, t)) if spec.noise else v for t, v in clean.items()
+    }
     truth = describe(spec, body, pet_axes, clean, spots)
-    _add_ct_noise(hu, 22.0 * spec.noise, rng)
+    _add_ct_noise(hu, 22.0 * spec.noise, _rng(spec, "ct"))
 
     def volume(data: Array, axes: Axes, unit: Unit) -> Volume:
         return oriented(data, axes, unit, spec.orientation)
@@ -244,18 +250,18 @@ def _sphere(spot: Hotspot, body: Anatomy, spec: PhantomSpec) -> Sphere:
     return box, share, centre
 
 
+_FIRST_BONE = 100  # bones follow the tissues in the table of uptake
+
+
 def _pet(tracer: str, body: Anatomy, spots: list[Sphere], spec: PhantomSpec, pet_axes: Axes) -> Array:
     """Noise-free PET: uptake on the CT grid, blurred and averaged over the PET voxels, displaced."""
-    rng = np.random.default_rng([spec.seed, 2])
+    rng = _rng(spec, "uptake")
     table = np.zeros(256, np.float32)
     for name, value in TISSUE_SUV[tracer].items():
         table[TISSUES[name]] = value
-    activity = table[body.tissues]
-    by_bone = np.zeros(256, np.float32)
     for label in body.skeleton.solids:
-        by_bone[label] = BONE_SUV[tracer][BY_ID[label].group] * rng.uniform(0.92, 1.08)
-    inside = body.bones > 0
-    activity[inside] = by_bone[body.bones[inside]]
+        table[_FIRST_BONE + label] = BONE_SUV[tracer][BY_ID[label].group] * rng.uniform(0.92, 1.08)
+    activity = table[np.where(body.bones > 0, body.bones + np.uint8(_FIRST_BONE), body.tissues)]
     for spot, (box, share, _) in zip(spec.hotspots, spots, strict=True):
         if tracer in spot.suv:
             activity[box] += share * (np.float32(spot.suv[tracer]) - activity[box])

@@ -66,7 +66,7 @@ def _wing() -> Part:
         root = 20.0 * np.exp(-(((u - 2) / 32) ** 2 + ((v + 18) / 26) ** 2))
         behind = 13.0 * np.exp(-(((u + 68) / 30) ** 2 + ((v - 38) / 30) ** 2))
         pillar = 4.0 * np.exp(-(((u - 22) / 14) ** 2))
-        return 6.0 + crest + root + behind + pillar
+        return 6.6 + crest + root + behind + pillar
 
     return plate(at, _WING, bow, thick, 2.0)
 
@@ -148,7 +148,7 @@ def sacrum() -> list[Solid]:
         return np.asarray(hollow - np.interp(v, [-104, 0], [5.0, 15.0]) + 6.0 * (u / 50) ** 2)
 
     def deep(u: Array, v: Array) -> Array:
-        middle = np.interp(v, [-108, -80, -50, -10, 5], [10.0, 19.0, 34.0, 44.0, 42.0])
+        middle = np.interp(v, [-108, -80, -50, -10, 5], [11.0, 21.0, 37.0, 47.0, 44.0])
         aside = np.clip((np.abs(u) - 14) / 20, 0, 1)
         return np.asarray(middle * (1 - 0.36 * aside**2 * (3 - 2 * aside)))
 

@@ -25,18 +25,18 @@ from petbone.phantom.spine import Vertebra
 # drop from its head to its side, section (thickness, height); all mm
 _RIBS = np.array(
     [
-        [58, 40, 14, 5.5, 11.0],
-        [86, 48, 30, 6.5, 11.0],
-        [105, 54, 38, 7.0, 11.5],
-        [118, 59, 43, 7.5, 12.5],
-        [127, 63, 48, 7.8, 13.5],
-        [134, 66, 53, 8.0, 14.0],
-        [139, 68, 57, 8.2, 14.5],
-        [142, 69, 60, 8.2, 14.5],
-        [142, 68, 60, 8.0, 14.0],
-        [139, 66, 58, 7.5, 13.0],
-        [117, 62, 62, 7.0, 12.0],
-        [112, 58, 40, 6.0, 10.5],
+        [58, 40, 14, 5.8, 11.6],
+        [86, 48, 30, 6.8, 11.6],
+        [105, 54, 38, 7.3, 12.1],
+        [118, 59, 43, 7.8, 13.1],
+        [127, 63, 48, 8.1, 14.1],
+        [134, 66, 53, 8.3, 14.6],
+        [139, 68, 57, 8.5, 15.1],
+        [142, 69, 60, 8.5, 15.1],
+        [142, 68, 60, 8.3, 14.6],
+        [139, 66, 58, 7.8, 13.6],
+        [117, 62, 58, 7.3, 12.6],
+        [106, 58, 58, 6.3, 11.1],
     ]
 )
 # how far the front ends lie to the side of the midline, and how far below the sternal angle (ribs 1-7)
@@ -131,7 +131,7 @@ def rib_line(n: int, side: int, v: Vertebra, s: Sternum) -> Array:
         return np.array([*knots, ring(66, 0.85)])
     knots += [ring(90, 1.0)] if n < 11 else [ring(82, 1.05)]
     if n == 11:
-        return np.array([*knots, ring(97, 1.4)])
+        return np.array([*knots, ring(97, 1.35)])
     # From the side to the front end along the ring, the drop going on smoothly.
     end_angle = 180 - np.degrees(np.arcsin(min(abs(front[0] - centre[0]) / half, 1.0) ** (1 / 0.85)))
     for part in (0.35, 0.7):

@@ -54,13 +54,13 @@ def _bones(spec: PhantomSpec, body: Anatomy) -> dict[str, Any]:
     for bone in BONES:
         seen_ml = float(counts[bone.id]) * voxel_ml
         status = "absent" if not seen_ml else "cut" if at_face[bone.id] else "complete"
-        whole_ml = seen_ml if status == "complete" else _whole_ml(bone.id, spec, body)
+        whole_ml = _whole_ml(bone.id, spec, body) if status == "cut" else seen_ml or None
         found[bone.name] = {
             "id": bone.id,
             "status": status,
             "volume_ml": seen_ml,
             "whole_volume_ml": whole_ml,
-            "seen_fraction": seen_ml / whole_ml,
+            "seen_fraction": seen_ml / whole_ml if whole_ml else 0.0,
         }
     return found
 
