@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
@@ -355,11 +356,42 @@ def test_cut_and_empty_pixels(tmp_path: Path) -> None:
     assert "no pixel data" in refused(lambda: read_ct(write(tmp_path / "b", change=none)))
 
 
+def test_damaged_files_are_not_left_out(tmp_path: Path) -> None:
+    """Left out at the end of a stack, a slice would be missed by nobody."""
+    for keep, said in ((150, "malformed"), (420, "malformed"), (700, "hold no image or are cut short")):
+        folder = write(tmp_path / str(keep))
+        last = max(folder.iterdir(), key=lambda f: pydicom.dcmread(f).ImagePositionPatient[2])
+        last.write_bytes(last.read_bytes()[:keep])
+        assert said in refused(lambda folder=folder: read_ct(folder))
+
+
 def test_values_that_are_not_finite(tmp_path: Path) -> None:
     line = refused(
         lambda: read_ct(write(tmp_path / "ct", {"RescaleSlope": 1e308, "RescaleIntercept": 1e308}))
     )
     assert "not finite" in line
+
+
+def test_jpeg_lossless_is_decoded_with_its_rescale(tmp_path: Path) -> None:
+    """As archives send CT: stored + 1024, compressed by GDCM, which is another codec than pydicom's."""
+    stored = (stored_values() + 1024).astype(np.uint16)
+    folder = write(tmp_path / "ct", {"RescaleIntercept": -1024}, values=stored)
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetCompressor("JPEG")
+    for file in folder.iterdir():
+        plain = pydicom.dcmread(file)
+        writer.SetFileName(str(tmp_path / "one.dcm"))
+        writer.Execute(sitk.GetImageFromArray(plain.pixel_array[None]))
+        packed = pydicom.dcmread(tmp_path / "one.dcm")
+        plain.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
+        plain["PixelData"] = packed["PixelData"]
+        plain.save_as(file)
+    assert packed.file_meta.TransferSyntaxUID == pydicom.uid.JPEGLosslessSV1
+    scan = read_ct(folder)
+    assert scan.volume.data.dtype == np.int16
+    assert np.array_equal(scan.volume.data, stored_values())
 
 
 def test_compression_that_nobody_can_undo(tmp_path: Path) -> None:
@@ -623,3 +655,33 @@ def _from_json(instance: dict[str, Any]) -> Dataset:
             setattr(dataset, keyword, value)
     dataset.RadiopharmaceuticalInformationSequence = Sequence([injection])
     return dataset
+
+
+def test_pydicom_is_silent(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """pydicom warns of what it finds odd, once for every file, and quotes it."""
+    folder = pet_series(tmp_path, SpecificCharacterSet="ISO_IR 100")
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"ISO_IR 100", b"ISO_IR 999"))
+    with pytest.warns(UserWarning, match="ISO_IR 999"):
+        str(pydicom.dcmread(file).Manufacturer)
+    recwarn.clear()
+    assert read_pet(folder).suv is not None
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("keyword", "said"),
+    [
+        ("ImagePositionPatient", "malformed"),
+        ("PixelSpacing", "malformed"),
+        ("RescaleSlope", "malformed"),
+    ],
+)
+def test_malformed_numbers(tmp_path: Path, keyword: str, said: str) -> None:
+    def spoil(k: int, dataset: Dataset) -> None:
+        setattr(dataset, keyword, [7.125, 7.125, 7.125][: np.size(getattr(dataset, keyword))])
+
+    folder = write(tmp_path / "ct", {"RescaleSlope": 1.0}, change=spoil)
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"7.125", b"7.x25"))
+    assert said in refused(lambda: read_ct(folder))

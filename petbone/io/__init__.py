@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from petbone.errors import InputError
-from petbone.io.dicom import find_series, is_dicom, read_image
+from petbone.io.dicom import careful, find_series, is_dicom
 from petbone.io.dicom_pet import pet_facts
+from petbone.io.dicom_pixels import read_image
 from petbone.io.itk import SUFFIXES, read_itk
 from petbone.io.nifti import read_nifti, write_nifti
 from petbone.io.pet import PetWord, word_on_image
@@ -29,7 +30,8 @@ def read_ct(path: Path | str) -> Scan:
     started = time.perf_counter()
     path = _existing(path)
     if is_dicom(path):
-        image = read_image(path, find_series(path, "CT"), whole_numbers=True)
+        with careful(path):
+            image = read_image(path, find_series(path, "CT"), whole_numbers=True)
     else:
         image = _read_file(path, (np.int16, np.float32))
     _refuse_what_is_not_hu(path, image)
@@ -64,9 +66,10 @@ def read_pet(path: Path | str, options: PetOptions | None = None) -> Scan:
     options = options or PetOptions()
     path = _existing(path)
     if is_dicom(path):
-        series = find_series(path, "PT")
-        facts = pet_facts(path, series.headers, options)
-        image = read_image(path, series, whole_numbers=False)
+        with careful(path):
+            series = find_series(path, "PT")
+            facts = pet_facts(path, series.headers, options)
+            image = read_image(path, series, whole_numbers=False)
         ignored = ("--units is ignored: the DICOM header has Units",) if options.units else ()
         said = (*ignored, *facts.factor.assumptions)
         word = PetWord(facts.factor, facts.acquisition, facts.tracer, facts.tags, said)

@@ -10,12 +10,13 @@ SliceThickness, which is the thickness of a slice and not the way to the next.
 
 from __future__ import annotations
 
-import hashlib
 import io
+import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
-from petbone.errors import InputError, ResourceError
-from petbone.io.scan import Image
+from petbone.errors import InputError
 from petbone.volume import Grid
 
 POSITION_MM = 0.1
@@ -39,12 +39,17 @@ SHEAR_DEG = 0.1
 THREADS = 4
 
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_NATIVE = {
-    "1.2.840.10008.1.2": "<",  # implicit little endian
-    "1.2.840.10008.1.2.1": "<",  # explicit little endian
-    "1.2.840.10008.1.2.2": ">",  # explicit big endian
-}
-_IMPLICIT = "1.2.840.10008.1.2"
+_MALFORMED = (  # pydicom hands malformed values out as text, or raises one of these when they are looked at
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    OverflowError,
+    EOFError,
+    struct.error,
+    BytesLengthException,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +73,25 @@ class Series:
     def headers(self) -> list[Dataset]:
         """Headers in order of position."""
         return [s.header for s in self.slices]
+
+
+@contextmanager
+def careful(path: Path) -> Iterator[None]:
+    """Silences pydicom and turns what it raises over malformed headers into an InputError without the value.
+
+    Its warnings and errors quote values, and a value may name the patient. To be entered by the caller and not
+    in the threads here, because Python's warning filters are shared by all.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except InputError:
+            raise
+        except _MALFORMED as error:
+            raise InputError(
+                f"{path}: a header is malformed ({type(error).__name__}); export the series again"
+            ) from error
 
 
 def is_dicom(path: Path) -> bool:
@@ -128,14 +152,19 @@ def _header(stream: Any, read: Callable[[], bytes]) -> Slice | None:
     start = stream.read(132)
     stream.seek(0)
     bare = start[:1] in (b"\x02", b"\x08") and start[1:2] == b"\0"
-    if start[128:132] != b"DICM" and not bare:
+    marked = start[128:132] == b"DICM"
+    if not marked and not bare:
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom warns of values that do not matter here
-            header = pydicom.dcmread(stream, stop_before_pixels=True, force=bare)
-    except (InvalidDicomError, EOFError, ValueError, NotImplementedError, KeyError, AttributeError):
+        header = pydicom.dcmread(stream, stop_before_pixels=True, force=bare)
+    except (InvalidDicomError, *_MALFORMED):
+        if marked:  # left out in silence, it would shorten the series
+            raise
         return None
+    if "DirectoryRecordSequence" in header:
+        return None
+    if marked and ("SOPClassUID" not in header or "Modality" not in header):
+        raise ValueError("cut short")
     return Slice(header, stream.tell(), read)
 
 
@@ -144,8 +173,8 @@ def _choose(path: Path, found: Sequence[Slice], modality: str) -> list[Slice]:
     series: dict[str, list[Slice]] = {}
     for one in found:
         header = one.header
-        localizer = "LOCALIZER" in [str(v).upper() for v in _many(header, "ImageType")]
-        if header.get("Modality") == modality and not localizer and "Rows" in header:
+        localizer = "LOCALIZER" in [str(v).upper() for v in elements(header, "ImageType")]
+        if header.get("Modality") == modality and not localizer:
             series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(one)
     if not series:
         have = sorted({str(s.header.get("Modality", "unknown")) for s in found})
@@ -163,7 +192,7 @@ def _choose(path: Path, found: Sequence[Slice], modality: str) -> list[Slice]:
 def _described(slices: Sequence[Slice]) -> str:
     """A series by its number and size. Never by its description, which people write names into."""
     header = slices[0].header
-    corrected = "ATTN" in _many(header, "CorrectedImage") if header.get("Modality") == "PT" else True
+    corrected = "ATTN" in elements(header, "CorrectedImage") if header.get("Modality") == "PT" else True
     return (
         f"number {header.get('SeriesNumber', '?')} with {len(slices)} slices"
         f"{'' if corrected else ' without attenuation correction'}"
@@ -172,6 +201,10 @@ def _described(slices: Sequence[Slice]) -> str:
 
 def _refuse_unusual(path: Path, headers: Sequence[Dataset]) -> None:
     first = headers[0]
+    if without := sum("Rows" not in h or "Columns" not in h for h in headers):
+        raise InputError(
+            f"{path}: {without} of {len(headers)} files of the series hold no image or are cut short"
+        )
     if any(int(h.get("NumberOfFrames") or 1) > 1 for h in headers):
         raise InputError(
             f"{path}: an enhanced (multi-frame) DICOM object; expected one file per slice: convert it to "
@@ -179,17 +212,17 @@ def _refuse_unusual(path: Path, headers: Sequence[Dataset]) -> None:
         )
     if any(int(h.get("SamplesPerPixel") or 1) != 1 for h in headers):
         raise InputError(f"{path}: the pixels have colours; expected one value per pixel")
-    kind = [str(v).upper() for v in _many(first, "SeriesType")]
+    kind = [str(v).upper() for v in elements(first, "SeriesType")]
     if {"DYNAMIC", "GATED", "REPROJECTION"} & set(kind):
         raise InputError(
             f"{path}: a PET series of type {'/'.join(kind)}; expected STATIC or WHOLE BODY images"
         )
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        without = sum(len(_many(h, keyword)) == 0 for h in headers)
+        without = sum(len(elements(h, keyword)) == 0 for h in headers)
         if without:
             raise InputError(f"{path}: {without} of {len(headers)} slices have no {keyword}")
     for keyword in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
-        values = {tuple(np.round(np.asarray(_many(h, keyword), float), 3)) for h in headers}
+        values = {tuple(np.round(np.asarray(elements(h, keyword), float), 3)) for h in headers}
         if len(values) > 1:
             raise InputError(
                 f"{path}: {len(values)} different values of {keyword} in one series; expected one"
@@ -263,104 +296,7 @@ def _refuse_uneven(path: Path, heights: npt.NDArray[np.float64], tolerance_mm: f
     )
 
 
-# Pixels
-
-
-def read_image(path: Path, series: Series, whole_numbers: bool) -> Image:
-    """Rescaled values of the series: each slice by its own slope and intercept (PET scales every slice).
-
-    With `whole_numbers` int16 where every value is one and fits, otherwise float32. The hash is the SHA-256
-    of the files' SHA-256 digests in order of position.
-    """
-    columns, rows, count = series.grid.shape
-    whole = whole_numbers and all(_scale(h) == tuple(map(round, _scale(h))) for h in series.headers)
-    try:
-        data: npt.NDArray[Any] = np.empty((count, rows, columns), np.int16 if whole else np.float32)
-    except MemoryError:
-        raise ResourceError(f"{path}: {count} slices of {columns} x {rows} do not fit into memory") from None
-
-    def fill(n: int) -> tuple[bytes, float, float]:
-        raw = series.slices[n].read()
-        slope, intercept = _scale(series.headers[n])
-        values = _pixels(path, series.slices[n], raw)
-        # float64 on the way, because slope x stored of a large integer does not fit into float32 exactly.
-        with np.errstate(over="ignore", invalid="ignore"):
-            scaled = values if (slope, intercept) == (1, 0) else values * slope + intercept
-        low, high = float(scaled.min()), float(scaled.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise InputError(f"{path}: a slice holds values that are not finite after rescaling")
-        if whole and (low < -32768 or high > 32767):
-            raise _DoesNotFitError
-        data[n] = scaled
-        return hashlib.sha256(raw).digest(), low, high
-
-    try:
-        with ThreadPoolExecutor(THREADS) as pool:
-            done = list(pool.map(fill, range(count)))
-    except _DoesNotFitError:
-        return read_image(path, series, whole_numbers=False)
-    return Image(
-        data=data.T,
-        grid=series.grid,
-        low=min(low for _, low, _ in done),
-        high=max(high for _, _, high in done),
-        whole_numbers=whole,
-        format="DICOM",
-        sha256=hashlib.sha256(b"".join(digest for digest, _, _ in done)).hexdigest(),
-        warnings=series.warnings,
-    )
-
-
-class _DoesNotFitError(Exception):
-    """A rescaled value is outside int16."""
-
-
-def _scale(header: Dataset) -> tuple[float, float]:
-    slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
-    return float(1 if slope is None else slope), float(0 if intercept is None else intercept)
-
-
-def _pixels(path: Path, one: Slice, raw: bytes) -> npt.NDArray[Any]:
-    """(rows, columns) stored values of one file; uncompressed files are not parsed a second time."""
-    header = one.header
-    rows, columns = int(header.Rows), int(header.Columns)
-    bits, stored = int(header.BitsAllocated), int(header.get("BitsStored") or header.BitsAllocated)
-    signed = int(header.get("PixelRepresentation") or 0)
-    meta = getattr(header, "file_meta", Dataset())
-    syntax = str(meta.get("TransferSyntaxUID", _IMPLICIT))
-    if syntax not in _NATIVE or bits not in (8, 16, 32):
-        return _decompressed(path, raw, (rows, columns))
-    skip = one.pixel_offset + (8 if syntax == _IMPLICIT else 12)
-    wanted = rows * columns * bits // 8
-    if raw[one.pixel_offset : one.pixel_offset + 4] not in (b"\xe0\x7f\x10\0", b"\x7f\xe0\0\x10"):
-        raise InputError(f"{path}: a slice has no pixel data")
-    if len(raw) < skip + wanted:
-        raise InputError(f"{path}: a slice is cut short ({len(raw)} bytes of {skip + wanted}); copy it again")
-    kind = np.dtype(f"{_NATIVE[syntax]}{'i' if signed else 'u'}{bits // 8}")
-    values = np.frombuffer(raw, kind, rows * columns, skip).reshape(rows, columns)
-    if signed and stored < bits:  # the sign is at bit `stored` - 1 and need not fill the rest
-        return (values << (bits - stored)) >> (bits - stored)
-    return values
-
-
-def _decompressed(path: Path, raw: bytes, shape: tuple[int, int]) -> npt.NDArray[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            dataset = pydicom.dcmread(io.BytesIO(raw), force=True)
-            values: npt.NDArray[Any] = dataset.pixel_array
-        except Exception as error:  # whatever a decoder raises
-            first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(
-                f"{path}: compressed pixels cannot be decoded ({first_line[:120]}); convert the series to "
-                "uncompressed DICOM or to NIfTI"
-            ) from None
-    if values.shape != shape:
-        raise InputError(f"{path}: a slice has shape {values.shape}; expected {shape}")
-    return values
-
-
-def _many(header: Dataset, keyword: str) -> list[Any]:
+def elements(header: Dataset, keyword: str) -> list[Any]:
     """Value of an element as a list; empty when it is missing or empty."""
     value = header.get(keyword)
     if value is None or value == "":

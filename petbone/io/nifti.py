@@ -119,10 +119,7 @@ def _read_header(path: Path, stream: Any) -> tuple[Any, dict[int, str]]:
     magic = bytes(header["magic"].tobytes()).split(b"\0")[0].rstrip(b"\r\n\x1a")
     if magic not in (b"n+1", b"n+2"):
         found = "half of an .hdr/.img pair" if magic in (b"ni1", b"ni2") else "an Analyze 7.5 header"
-        raise InputError(
-            f"{path}: {found}; expected a single-file NIfTI (.nii or .nii.gz): convert it, Analyze does not "
-            "tell left from right"
-        )
+        raise InputError(f"{path}: {found}; expected a single-file NIfTI (.nii or .nii.gz): convert it")
     gap = int(header["vox_offset"]) - len(start)
     if not 0 <= gap <= 1 << 26:
         raise InputError(f"{path}: the NIfTI header puts the voxels at byte {float(header['vox_offset']):g}")
@@ -208,10 +205,8 @@ def _grid(path: Path, header: Any) -> tuple[Grid, tuple[str, ...]]:
 def _check_spacing(path: Path, grid: Grid) -> None:
     spacing = grid.spacing_mm
     if spacing.min() < 0.05 or spacing.max() > 50:
-        raise InputError(
-            f"{path}: voxels of {' x '.join(f'{s:g}' for s in spacing)} mm; expected 0.05 to 50 mm: "
-            "the lengths in the header are probably not millimetres"
-        )
+        size = " x ".join(f"{s:g}" for s in spacing)
+        raise InputError(f"{path}: voxels of {size} mm; expected 0.05 to 50: probably not millimetres")
 
 
 @dataclass
@@ -232,7 +227,7 @@ class _Stored:
     whole_scale: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        whole = float(self.slope).is_integer() and float(self.inter).is_integer()
+        whole = all(float(v).is_integer() and abs(v) < 2**31 for v in (self.slope, self.inter))
         object.__setattr__(self, "whole_scale", whole)
 
     @property
@@ -324,18 +319,22 @@ def _empty(path: Path, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 
 def _holds(dtype: np.dtype[Any], slab: npt.NDArray[Any], low: float, high: float) -> bool:
-    if dtype.kind == "f" or slab.dtype == dtype:
+    if slab.dtype == dtype:
         return True
-    limits = np.iinfo(dtype)
+    limits = _limits(dtype)
     if low < limits.min or high > limits.max:
         return False
-    return slab.dtype.kind != "f" or bool((slab == np.rint(slab)).all())
+    return dtype.kind == "f" or slab.dtype.kind != "f" or bool((slab == np.rint(slab)).all())
+
+
+def _limits(dtype: np.dtype[Any]) -> Any:
+    return np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
 
 
 def _misfit(dtype: np.dtype[Any], slab: npt.NDArray[Any], low: float, high: float) -> str:
-    limits = np.iinfo(dtype)
+    limits = _limits(dtype)
     if low < limits.min or high > limits.max:
-        return f"values from {low:g} to {high:g}; expected {limits.min} to {limits.max}"
+        return f"values from {low:g} to {high:g}; expected {limits.min:g} to {limits.max:g}"
     example = slab[slab != np.rint(slab)][0]
     return f"the value {example:g} is not a whole number; expected a label map"
 
