@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from petbone.anatomy import ALL_BONES, BONES, BY_ID, STANDARD_VOLUME_ML
 from petbone.hotspots import core
-from petbone.peak import EANM_RADIUS_MM, IBSI_RADIUS_MM, sphere_means
+from petbone.peak import EANM_RADIUS_MM, IBSI_RADIUS_MM, Spheres
 from petbone.resample import Occupancy
 from petbone.volume import Box, Grid, Volume
 
@@ -131,6 +131,7 @@ def bone_table(
     values = suv.data.reshape(-1)
     numbers = hotspots.data.reshape(-1)
     owners = hotspot_owners(occupied, hotspots)
+    spheres = Spheres(suv)
     rows = []
     for bone in ALL_BONES:
         state = seen[bone.id]
@@ -146,7 +147,7 @@ def bone_table(
         voxel, fraction = occupied.voxel[entries], occupied.fraction[entries]
         if voxel.size:
             value = values[voxel].astype(np.float64)
-            row |= _uptake(suv, voxel, fraction, value)
+            row |= _uptake(suv, spheres, voxel, fraction, value)
             hot = numbers[voxel] > 0
             volume_ml = float(fraction[hot].sum() * suv.grid.voxel_ml)
             row["hotspot_count"] = int((owners == bone.id).sum())
@@ -161,6 +162,7 @@ def bone_table(
 
 def _uptake(
     suv: Volume,
+    spheres: Spheres,
     voxel: npt.NDArray[np.int64],
     fraction: npt.NDArray[np.float64],
     value: npt.NDArray[np.float64],
@@ -175,8 +177,8 @@ def _uptake(
         "suv_sd": float(np.sqrt((fraction * (value - mean) ** 2).sum() / weight)),
         "suv_median": weighted_median(value, fraction),
         "suv_max": float(value[counts].max()),
-        "suv_peak": float(sphere_means(suv, voxel[counts], IBSI_RADIUS_MM).max()),
-        "suv_peak_eanm": float(sphere_means(suv, voxel[counts], EANM_RADIUS_MM).max()),
+        "suv_peak": float(spheres.means(voxel[counts], IBSI_RADIUS_MM).max()),
+        "suv_peak_eanm": float(spheres.means(voxel[counts], EANM_RADIUS_MM).max()),
     }
 
 
@@ -227,6 +229,7 @@ def hotspot_table(
     inside = inside[np.argsort(number[inside], kind="stable")]
     starts = np.searchsorted(number[inside], np.arange(1, int(hotspots.data.max(initial=0)) + 2))
     shares = _shares(occupied, hotspots)
+    spheres = Spheres(suv)
     rows = []
     for n, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True), start=1):
         part = inside[start:stop]
@@ -234,7 +237,7 @@ def hotspot_table(
         full = fraction[part]
         counts = np.flatnonzero(core(full))
         spot = voxel[part[counts]]
-        peaks = sphere_means(suv, spot, IBSI_RADIUS_MM)
+        peaks = spheres.means(spot, IBSI_RADIUS_MM)
         hottest = np.flatnonzero(value[counts] == value[counts].max())
         at = hottest[peaks[hottest].argmax()]
         x, y, z = suv.grid.mm(np.unravel_index(spot[at], suv.grid.shape))
@@ -262,7 +265,7 @@ def hotspot_table(
                 "z_mm": float(z),
                 "hu_mean": None if hu_mean is None else hu_mean.get(n),
                 "suv_peak_local": float(peaks[at]),
-                "suv_peak_eanm": float(sphere_means(suv, spot, EANM_RADIUS_MM).max()),
+                "suv_peak_eanm": float(spheres.means(spot, EANM_RADIUS_MM).max()),
             }
         )
     return pd.DataFrame(rows, columns=HOTSPOT_COLUMNS)

@@ -24,6 +24,7 @@ Operator = Literal[">=", ">"]
 Method = Literal["fixed", "fraction_of_max", "a50"]
 
 CORE_OCCUPANCY = 0.5
+_BACKGROUND_REACH_MM = 60.0  # a focus of up to 35 mm radius, and 25 mm around it
 
 
 @dataclass(frozen=True)
@@ -87,29 +88,29 @@ def find_hotspots(suv: Volume, bones: Occupancy, rule: HotspotRule) -> Volume:
         raise ValueError(f"hotspots are found in SUV, got {suv.unit.value}")
     if not suv.grid.same_as(bones.grid):
         raise ValueError("the occupancy belongs to another grid than the SUV image")
-    values = np.ascontiguousarray(suv.data).reshape(-1)
+    hotspots = np.zeros(suv.grid.shape, dtype=np.uint16)
     voxel, fraction = bones.total(rule.bones)
-    seeds = rule.above(values[voxel])
-    if not seeds.any():
-        return suv.with_data(np.zeros(suv.grid.shape, dtype=np.uint16), Unit.LABEL)
-
-    occupied = np.zeros(values.size, dtype=np.float32)
-    occupied[voxel] = fraction
-    occupied = occupied.reshape(suv.grid.shape)
-    hot = np.zeros(values.size, dtype=bool)
-    hot[voxel[seeds]] = True
-    found = _components(hot.reshape(suv.grid.shape), rule.connectivity)
-    if rule.method != "fixed":
-        found = _regrown(suv, occupied, found, rule)
-    return suv.with_data(_ranked(found, suv, voxel, fraction, rule), Unit.LABEL)
-
-
-def _components(mask: npt.NDArray[np.bool_], connectivity: Literal[6, 18, 26]) -> npt.NDArray[np.int32]:
-    """Connected components of `mask`, found in its bounding box alone."""
-    labels = np.zeros(mask.shape, dtype=np.int32)
-    box = _bounding_box(mask)
-    labels[box] = cc3d.connected_components(np.ascontiguousarray(mask[box]), connectivity=connectivity)
-    return labels
+    seeds = rule.above(suv.data.reshape(-1)[voxel])
+    if seeds.any():
+        # Hot voxels are few: everything happens in the box that holds them. Where they can grow it holds all
+        # bone, and the surroundings from which the background is taken.
+        fixed = rule.method == "fixed"
+        kept = seeds if fixed else np.ones_like(seeds)
+        ijk = np.array(np.unravel_index(voxel[kept], suv.grid.shape))
+        margin = 0 if fixed else np.ceil(_BACKGROUND_REACH_MM / suv.grid.spacing_mm).astype(int)
+        low = np.maximum(ijk.min(axis=1) - margin, 0)
+        high = np.minimum(ijk.max(axis=1) + margin + 1, suv.grid.shape)
+        box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+        occupied = np.zeros([s.stop - s.start for s in box], dtype=np.float32)
+        inside = tuple(ijk - np.array([[s.start] for s in box]))
+        occupied[inside] = fraction[kept]
+        hot = np.zeros(occupied.shape, dtype=bool)
+        hot[inside] = seeds[kept]
+        found = cc3d.connected_components(hot, connectivity=rule.connectivity).astype(np.int32)
+        if not fixed:
+            found = _regrown(suv.cropped(box), occupied, found, rule)
+        hotspots[box] = _ranked(found, suv.cropped(box), inside, fraction[kept], rule)
+    return suv.with_data(hotspots, Unit.LABEL)
 
 
 def _bounding_box(mask: npt.NDArray[np.bool_]) -> Box:
@@ -123,15 +124,17 @@ def _bounding_box(mask: npt.NDArray[np.bool_]) -> Box:
 def _ranked(
     found: npt.NDArray[np.int32],
     suv: Volume,
-    voxel: npt.NDArray[np.int64],
+    bone: tuple[npt.NDArray[np.int64], ...],
     fraction: npt.NDArray[np.float64],
     rule: HotspotRule,
 ) -> npt.NDArray[np.uint16]:
-    """Components renumbered by falling SUVmax, those below the smallest volume left out."""
-    values = suv.data.reshape(-1)
-    number = found.reshape(-1)[voxel]
+    """Components renumbered by falling SUVmax, those below the smallest volume left out.
+
+    `bone` are the indices of the voxels that bone fills by `fraction`.
+    """
+    number = found[bone]
     inside = np.flatnonzero(number)
-    number, full, value = number[inside], fraction[inside], values[voxel[inside]]
+    number, full, value = number[inside], fraction[inside], suv.data[bone][inside]
     n = int(number.max(initial=0)) + 1
     volume_ml = np.bincount(number, full, minlength=n) * suv.grid.voxel_ml
     fullest = np.zeros(n)
@@ -216,7 +219,7 @@ def local_background(suv: Volume, place: tuple[int, ...]) -> float:
     Mean SUV of the voxels on a shell one voxel thick, 25 mm outside the isocontour of 70 % of the maximum,
     leaving out those above SUV 2.5; 0 when none is left. Oprea-Lager, as cited in the documentation.
     """
-    margin = np.ceil(60.0 / suv.grid.spacing_mm).astype(int)
+    margin = np.ceil(_BACKGROUND_REACH_MM / suv.grid.spacing_mm).astype(int)
     box = _box_around(place, margin, suv.grid.shape)
     values = suv.data[box]
     hot = values >= 0.7 * suv.data[place]

@@ -18,8 +18,10 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from petbone.anatomy import ALL_BONES, BY_ID, BY_NAME
 from petbone.errors import InputError
@@ -125,22 +127,24 @@ class LabelTable:
         for label, bone in self.mapping.items():
             if label <= highest:
                 bone_of[label] = bone
-        # Fancy indexing makes C order; going through the transpose keeps a Fortran array one.
-        turned = data.flags.f_contiguous and not data.flags.c_contiguous
-        bones = bone_of[data.T].T if turned else bone_of[data]
-        if bones.max() == _UNKNOWN:
-            unknown = np.unique(data[bones == _UNKNOWN])
+        unknown = [label for label in _present(data) if bone_of[label] == _UNKNOWN]
+        if unknown:
             raise InputError(
-                f"{len(unknown)} labels are not in the table {self.name}: {_some(unknown.tolist())}; "
+                f"{len(unknown)} labels are not in the table {self.name}: {_some(unknown)}; "
                 "is it the right table? (--labels)"
             )
-        return volume.with_data(bones, Unit.LABEL)
+        if (
+            data.dtype == np.uint8
+            and (bone_of[bone_of != _UNKNOWN] == np.flatnonzero(bone_of != _UNKNOWN)).all()
+        ):
+            return volume  # petbone's own labels: nothing to translate in a map of 120 M voxels
+        # Fancy indexing makes C order; going through the transpose keeps a Fortran array one.
+        turned = data.flags.f_contiguous and not data.flags.c_contiguous
+        return volume.with_data(bone_of[data.T].T if turned else bone_of[data], Unit.LABEL)
 
     def notes(self, volume: Volume) -> tuple[str, ...]:
         """What a reader of the result must know: bones lost in merged labels, doubts about the table."""
-        seen = np.zeros(int(volume.data.max()) + 1, bool)
-        seen[volume.data.ravel(order="K")] = True
-        present = np.flatnonzero(seen).tolist()
+        present = _present(volume.data)
         said = [
             f"label {label} of the mask is {names[0]} to {names[-1]} in one; it is left out, they are absent"
             for label, names in self.merged.items()
@@ -166,6 +170,14 @@ def merge(volumes: Sequence[Volume]) -> tuple[Volume, int]:
         claimed_twice += int(np.count_nonzero(other.data[~free]))
         np.copyto(data, other.data.astype(np.uint8), where=free)
     return first.with_data(data, Unit.LABEL), claimed_twice
+
+
+def _present(data: npt.NDArray[Any]) -> list[int]:
+    """The labels that occur, ascending, without 0. Background, most of a map, is dropped first."""
+    flat = data.ravel(order="K")
+    seen = np.zeros(65536, bool)
+    seen[flat[flat > 0]] = True
+    return [int(label) for label in np.flatnonzero(seen)]
 
 
 def bone_named(name: str) -> int | None:

@@ -44,29 +44,28 @@ def sphere_rows(grid: Grid, radius_mm: float) -> list[_Row]:
     return rows
 
 
-def sphere_means(volume: Volume, voxels: npt.NDArray[np.int64], radius_mm: float) -> npt.NDArray[np.float64]:
-    """Mean of `volume` over the sphere centred on each of `voxels` (flat indices, C order), in their order.
+class Spheres:
+    """Means over spheres in one image. Its running sums are made once and serve every region and radius."""
 
-    Voxels of the sphere outside the image do not count. Sums along the last axis come from one running sum
-    of the part of the image that is needed, so the cost does not grow with the length of the rows.
-    """
-    if voxels.size == 0:
-        return np.zeros(0)
-    shape = volume.grid.shape
-    i, j, k = np.unravel_index(voxels, shape)
-    rows = sphere_rows(volume.grid, radius_mm)
-    reach = max(max(abs(row.di), abs(row.dj)) for row in rows)
-    i0, i1 = max(int(i.min()) - reach, 0), min(int(i.max()) + reach + 1, shape[0])
-    j0, j1 = max(int(j.min()) - reach, 0), min(int(j.max()) + reach + 1, shape[1])
-    running = np.zeros((i1 - i0, j1 - j0, shape[2] + 1))
-    np.cumsum(volume.data[i0:i1, j0:j1], axis=2, out=running[..., 1:])
-    total, count = np.zeros(voxels.size), np.zeros(voxels.size)
-    for row in rows:
-        at_i, at_j = i + row.di, j + row.dj
-        inside = (at_i >= 0) & (at_i < shape[0]) & (at_j >= 0) & (at_j < shape[1])
-        at_i, at_j = np.where(inside, at_i, i) - i0, np.where(inside, at_j, j) - j0
-        low = np.maximum(k + row.low, 0)
-        after = np.minimum(k + row.high + 1, shape[2])
-        total += np.where(inside, running[at_i, at_j, after] - running[at_i, at_j, low], 0)
-        count += np.where(inside, after - low, 0)
-    return total / count
+    def __init__(self, volume: Volume) -> None:
+        self._grid = volume.grid
+        self._running = np.zeros((*volume.grid.shape[:2], volume.grid.shape[2] + 1))
+        np.cumsum(volume.data, axis=2, out=self._running[..., 1:])
+
+    def means(self, voxels: npt.NDArray[np.int64], radius_mm: float) -> npt.NDArray[np.float64]:
+        """Mean over the sphere centred on each of `voxels` (flat indices, C order), in their order.
+
+        Voxels of the sphere outside the image do not count.
+        """
+        shape = self._grid.shape
+        i, j, k = np.unravel_index(voxels, shape)
+        total, count = np.zeros(voxels.size), np.zeros(voxels.size)
+        for row in sphere_rows(self._grid, radius_mm):
+            at_i, at_j = i + row.di, j + row.dj
+            inside = (at_i >= 0) & (at_i < shape[0]) & (at_j >= 0) & (at_j < shape[1])
+            at_i, at_j = np.where(inside, at_i, i), np.where(inside, at_j, j)
+            low = np.maximum(k + row.low, 0)
+            after = np.minimum(k + row.high + 1, shape[2])
+            total += np.where(inside, self._running[at_i, at_j, after] - self._running[at_i, at_j, low], 0)
+            count += np.where(inside, after - low, 0)
+        return total / count

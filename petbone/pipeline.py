@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -63,9 +64,7 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
     if options.index is not None:
         _chosen(indices, "", options.index)  # refused before the work, not after
     with steps("read"):
-        ct = None if files.ct is None else read_ct(files.ct)
-        mask = None if files.bones is None else read_labels(files.bones)
-        pets = [read_pet(path, pet) for path, pet in zip(files.pets, files.pet_options, strict=True)]
+        ct, mask, pets = _read(files)
     tracers = [tracer_of(pet) for pet in pets]
     if len(set(tracers)) < len(tracers):
         raise InputError(
@@ -116,6 +115,19 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
     )
 
 
+def _read(files: CaseFiles) -> tuple[Scan | None, Scan | None, list[Scan]]:
+    """CT, mask and PETs, read side by side: unzipping releases the interpreter."""
+    with ThreadPoolExecutor() as pool:
+        ct = None if files.ct is None else pool.submit(read_ct, files.ct)
+        mask = None if files.bones is None else pool.submit(read_labels, files.bones)
+        pets = [pool.submit(read_pet, *pet) for pet in zip(files.pets, files.pet_options, strict=True)]
+    return (
+        None if ct is None else ct.result(),
+        None if mask is None else mask.result(),
+        [pet.result() for pet in pets],
+    )
+
+
 def find_bones(ct: Volume, options: CaseOptions, steps: Steps) -> Skeleton:
     """The skeleton by petbone's own network, on the grid of the CT."""
     from petbone.net.segment import Segmenter  # torch is paid for by those who need it
@@ -127,12 +139,18 @@ def find_bones(ct: Volume, options: CaseOptions, steps: Steps) -> Skeleton:
 
 def _masked(mask: Scan, files: CaseFiles) -> Skeleton:
     """The skeleton of a mask made elsewhere, in petbone's labels."""
-    table = LabelTable.load(files.labels or "petbone")
+    assert files.bones is not None
     try:
+        if files.labels is None:
+            names = {int(label): name for label, name in mask.source.get("label_names", {}).items()}
+            table = LabelTable.for_file(mask.volume, names)
+        else:
+            table = LabelTable.load(files.labels, files.bones.name)
         bones = table.apply(mask.volume)
     except InputError as error:
         raise InputError(f"{files.bones}: {error}") from error
-    return Skeleton(bones, None, None, (f"bones from a mask made elsewhere, label table {table.name}",))
+    notes = table.notes(mask.volume)
+    return Skeleton(bones, None, None, (f"bones from a mask made elsewhere, labels: {table.name}", *notes))
 
 
 def measure(

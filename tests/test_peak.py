@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import affine
 
-from petbone.peak import EANM_RADIUS_MM, IBSI_RADIUS_MM, sphere_means, sphere_rows
+from petbone.peak import EANM_RADIUS_MM, IBSI_RADIUS_MM, Spheres, sphere_rows
 from petbone.volume import Grid, Unit, Volume
 
 
@@ -17,7 +17,7 @@ def test_ibsi_digital_phantom(shared):
     phantom = Volume(np.asarray(image.dataobj).astype(np.float32), Grid(image.shape, image.affine), Unit.SUV)
     voxels = np.flatnonzero(mask)
     values = phantom.data.reshape(-1)[voxels]
-    peaks = sphere_means(phantom, voxels, IBSI_RADIUS_MM)
+    peaks = Spheres(phantom).means(voxels, IBSI_RADIUS_MM)
     assert round(float(peaks[values == values.max()].max()), 1) == 2.6
     assert round(float(peaks.max()), 1) == 3.1
     assert peaks.max() == pytest.approx(3.103448, abs=1e-6)
@@ -35,7 +35,7 @@ def test_sphere_means_are_those_of_counting_voxels(axes, radius_mm):
         image.data.reshape(-1)[np.linalg.norm(places - places[n], axis=1) <= radius_mm + 1e-6].mean()
         for n in chosen
     ]
-    np.testing.assert_allclose(sphere_means(image, chosen, radius_mm), expected, rtol=1e-6)
+    np.testing.assert_allclose(Spheres(image).means(chosen, radius_mm), expected, rtol=1e-6)
 
 
 def test_the_sphere_holds_a_cubic_centimetre():
@@ -45,4 +45,4 @@ def test_the_sphere_holds_a_cubic_centimetre():
 
 def test_no_voxels_no_peaks():
     image = Volume(np.ones((2, 2, 2), np.float32), Grid((2, 2, 2), np.eye(4)), Unit.SUV)
-    assert sphere_means(image, np.zeros(0, np.int64), 6.0).size == 0
+    assert Spheres(image).means(np.zeros(0, np.int64), 6.0).size == 0

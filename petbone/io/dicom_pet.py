@@ -27,6 +27,7 @@ SAME_TIME_S = 1.0
 """SeriesTime may be this much after an AcquisitionTime and still count as the start of the scan."""
 BACK_COMPUTED_SPREAD_S = 60.0
 
+_ZONE = "TimezoneOffsetFromUTC"
 _GE_SCAN_TIME = (0x0009, 0x0D, "GEMS_PETD_01")
 _PHILIPS_SUV = (0x7053, 0x00, "Philips PET Private Group")
 _PHILIPS_ACTIVITY = (0x7053, 0x09, "Philips PET Private Group")
@@ -122,7 +123,7 @@ def _found(path: Path, headers: Sequence[Dataset], tags: dict[str, Any]) -> Foun
         reference, rule, said = _decay_reference(path, headers, half_life_s or HALF_LIFE_S.get(nuclide or ""))
         tags["scan start from"] = rule
         tags["scan start"] = reference.when.time().isoformat() if reference else None
-    injected = _injected(injection, reference)
+    injected = _injected(first, reference)
     tags["injection"] = injected.when.time().isoformat() if injected else None
     for keyword in ("RadionuclideTotalDose", "RadionuclideHalfLife"):
         tags[keyword] = _number(injection.get(keyword))
@@ -156,17 +157,21 @@ def _decay_reference(
 ) -> tuple[Moment | None, str, tuple[str, ...]]:
     """(moment the image is corrected to, the rule that found it, what must be said of it)."""
     first = headers[0]
-    series = _date_time(first.get("SeriesDate"), first.get("SeriesTime"))
-    taken = [t for t in (_acquired(h, series) for h in headers) if t is not None]
+    # Dates are often wiped while times are kept; the injection's clock time is then all there is, too.
+    day = next((d for k in ("SeriesDate", "AcquisitionDate", "StudyDate") if (d := first.get(k))), None)
+    dated, day = day is not None, str(day or "19700101")
+    series = _date_time(day, first.get("SeriesTime"))
+    taken = [t for t in (_acquired(h, day) for h in headers) if t is not None]
     earliest = min(taken, default=None)
     if ge := _ge_scan_time(first):
         return Moment(ge, dated=True), "GE private scan time (0009,xx0D)", ()
     if series and (earliest is None or series <= earliest + timedelta(seconds=SAME_TIME_S)):
-        return Moment(series, dated=True), "SeriesTime", ()
+        return Moment(series, dated), "SeriesTime", ()
     if earliest is None:
         return None, "none", ()
+    why = "SeriesTime is after the acquisition" if series else "SeriesTime is missing"
     if half_life_s and not _is_ge(first):
-        computed = [_back_computed(h, _acquired(h, series), half_life_s) for h in headers]
+        computed = [_back_computed(h, _acquired(h, day), half_life_s) for h in headers]
         starts = [c for c in computed if c is not None]
         if len(starts) == len(headers):
             spread_s = (max(starts) - min(starts)).total_seconds()
@@ -175,10 +180,10 @@ def _decay_reference(
                     f"{path}: the frames' times lead to scan starts {spread_s:.0f} s apart; expected one: "
                     "give --scan-start"
                 )
-            said = "SeriesTime is after the acquisition, so the scan start was computed back from the frames"
-            return Moment(min(starts), dated=True), "AcquisitionTime and FrameReferenceTime", (said,)
-    said = "SeriesTime is after the acquisition, so the earliest AcquisitionTime was taken as the scan start"
-    return Moment(earliest, dated=True), "earliest AcquisitionTime", (said,)
+            said = f"{why}, so the scan start was computed back from the frames"
+            return Moment(min(starts), dated), "AcquisitionTime and FrameReferenceTime", (said,)
+    said = f"{why}, so the earliest AcquisitionTime was taken as the scan start"
+    return Moment(earliest, dated), "earliest AcquisitionTime", (said,)
 
 
 def _back_computed(header: Dataset, acquired: datetime | None, half_life_s: float) -> datetime | None:
@@ -194,27 +199,40 @@ def _back_computed(header: Dataset, acquired: datetime | None, half_life_s: floa
 
 
 def _ge_scan_time(header: Dataset) -> datetime | None:
-    return _parse_date_time(str(_private(header, *_GE_SCAN_TIME) or "")) if _is_ge(header) else None
+    return _local(header, _private(header, *_GE_SCAN_TIME)) if _is_ge(header) else None
 
 
 def _is_ge(header: Dataset) -> bool:
     return str(header.get("Manufacturer") or "").upper().startswith(("GE", "GENERAL ELECTRIC"))
 
 
-def _injected(injection: Dataset, reference: Moment | None) -> Moment | None:
+def _injected(header: Dataset, reference: Moment | None) -> Moment | None:
     """RadiopharmaceuticalStartDateTime, else RadiopharmaceuticalStartTime, whose date is not recorded."""
-    if full := _parse_date_time(str(injection.get("RadiopharmaceuticalStartDateTime") or "")):
+    injection = _injection(header)
+    if full := _local(header, injection.get("RadiopharmaceuticalStartDateTime")):
         return Moment(full, dated=True)
     day = reference.when.strftime("%Y%m%d") if reference else "19700101"
     clock = _date_time(day, injection.get("RadiopharmaceuticalStartTime"))
     return Moment(clock, dated=False) if clock else None
 
 
-def _acquired(header: Dataset, series: datetime | None) -> datetime | None:
-    day = header.get("AcquisitionDate") or (series.strftime("%Y%m%d") if series else None)
-    if at := _date_time(day, header.get("AcquisitionTime")):
+def _acquired(header: Dataset, day: str) -> datetime | None:
+    if at := _date_time(header.get("AcquisitionDate") or day, header.get("AcquisitionTime")):
         return at
-    return _parse_date_time(str(header.get("AcquisitionDateTime") or ""))
+    return _local(header, header.get("AcquisitionDateTime"))
+
+
+def _local(header: Dataset, value: object) -> datetime | None:
+    """A DT in the time zone of the header's TM elements (0008,0201). Without that, its own is taken as theirs."""
+    text = str(value or "").strip()
+    parsed = _parse_date_time(text)
+    zones = [re.search(r"([+-])(\d{2})(\d{2})$", str(z or "").strip()) for z in (text[8:], header.get(_ZONE))]
+    if parsed is None or zones[0] is None or zones[1] is None:
+        return parsed
+    own, theirs = (
+        timedelta(hours=int(z[2]), minutes=int(z[3])) * (1 if z[1] == "+" else -1) for z in zones if z
+    )
+    return parsed - own + theirs
 
 
 def _date_time(day: object, clock: object) -> datetime | None:
@@ -227,7 +245,7 @@ def _date_time(day: object, clock: object) -> datetime | None:
 
 
 def _parse_date_time(text: str) -> datetime | None:
-    """DICOM DT with at least hours and minutes; the offset from UTC is dropped, all times being local."""
+    """DICOM DT with at least hours and minutes, as its clock says; the offset from UTC is not applied."""
     found = re.match(r"(\d{8})(\d{2})(\d{2})(\d{2})?(\.\d{1,6})?", text.strip())
     if not found:
         return None

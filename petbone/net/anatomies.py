@@ -85,7 +85,7 @@ class Anatomy:
             ) from error
 
     def spine_y_mm(self) -> npt.NDArray[np.float64]:
-        """(Z,) y of the vertebrae at each z voxel, interpolated; the middle of the map where there are none."""
+        """(Z,) y of the vertebrae at each z voxel, interpolated; without vertebrae the middle."""
         vertebra = (self.labels <= 17) | ((self.labels >= 50) & (self.labels <= 56))
         vertebra &= (self.labels > 0) & (self.cortex.astype(np.int16) + self.spongiosa > 100)
         count = vertebra.sum((0, 1))
@@ -94,7 +94,7 @@ class Anatomy:
         if len(seen) == 0:
             return np.full(len(count), y_mm.mean())
         mean = (vertebra.sum(0) * y_mm[:, None]).sum(0)[seen] / count[seen]
-        return np.interp(np.arange(len(count)), seen, mean)
+        return np.asarray(np.interp(np.arange(len(count)), seen, mean))
 
 
 _MAPS = ("labels", "cortex", "spongiosa", "tissue", "outside_mm")

@@ -114,7 +114,7 @@ def _slab_box(
         if axis == slow:
             box[axis] = part
             continue
-        seen = slab.any(tuple(a for a in range(3) if a != axis))[nearest[axis]]
+        seen = np.asarray(slab.any(tuple(a for a in range(3) if a != axis)))[nearest[axis]]
         hits = np.flatnonzero(seen)
         if len(hits) == 0:
             return None

@@ -137,9 +137,10 @@ def hu_on(view: npt.NDArray[np.generic], grid: Grid, target: Grid) -> F32:
     kernel = np.diag(linear) if diagonal else linear
     # Past the outermost voxel centres the border value goes on for half a block, then there is air.
     padded = np.pad(blocks, 1, mode="edge")
-    return ndimage.affine_transform(
+    hu = ndimage.affine_transform(
         padded, kernel, offset + 1, target.shape, np.float32, order=1, mode="constant", cval=AIR_HU
     )
+    return np.asarray(hu)
 
 
 def _body_box(hu: F32, multiple: int) -> tuple[slice, slice, slice]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +31,8 @@ class SegmentConfig:
 
     window: int = 112
     stride: int = 64
-    name: NameRule = NameRule()
-    border: BorderRule = BorderRule()
+    name: NameRule = field(default_factory=NameRule)
+    border: BorderRule = field(default_factory=BorderRule)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class Segmenter:
         CT in HU.
         """
         _check(ct)
-        report = progress or (lambda share: None)
+        report = progress or (lambda _: None)
         view, grid, axes, signs = canonical(ct)
         coarse = self.answer(ct, lambda share: report(0.4 * share))
         named = names.name_voxels(coarse, self.config.name)

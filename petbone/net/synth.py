@@ -15,77 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
 from petbone.net.anatomies import Anatomy, Tissue
+from petbone.net.scene import AIR_HU, F64, Scene, SynthConfig, draw_scene
 
-F64 = npt.NDArray[np.float64]
-AIR_HU = -1000.0
 PLACE_ORIGIN_MM = (0.0, -100.0, 1200.0)
 PLACE_UNIT_MM = 100.0
-
-
-@dataclass(frozen=True)
-class SynthConfig:
-    """How samples vary. Lengths in mm, angles in degrees; `sizes` are voxels of the output."""
-
-    spacing_mm: float = 4.0
-    sizes_x: tuple[int, ...] = (64, 80, 80, 96)
-    sizes_y: tuple[int, ...] = (48, 64, 64)
-    sizes_z: tuple[int, ...] = (48, 64, 80, 96)
-    z_low_mm: float = 700.0
-    z_high_mm: float = 1620.0
-    rotation_deg: float = 8.0
-    scale_sd: float = 0.07
-    stretch_sd: float = 0.08
-    bend_mm: float = 14.0
-    slope_sd: float = 0.10
-    warp_mm: float = 3.5
-    warp_spacing_mm: float = 64.0
-    fat_mm: tuple[float, float] = (2.0, 45.0)
-    bone_threshold: float = 0.40
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """Every number of one sample. Curves are over the anatomy's or the field's z, see `draw_scene`."""
-
-    anatomy: int
-    shape: tuple[int, int, int]
-    spacing_mm: float
-    centre_mm: F64  # (3,) standard coordinates of the middle of the field
-    rotation: F64  # (3, 3)
-    scale: F64  # (3,) patient mm per standard mm
-    z_curve: F64  # (Z,) standard z for stretched z, over the curve axis
-    x_scale: F64  # (Z,)
-    y_scale: F64
-    x_bend_mm: F64
-    y_bend_mm: F64
-    slope: F64
-    warp_mm: npt.NDArray[np.float32]  # (3, a, b, c) coarse displacement
-    fat_mm: float
-    fat_back: float
-    soft_hu: F64  # (tissues,)
-    soft_texture_hu: F64  # (tissues,)
-    cortex_hu: float
-    spongiosa_hu: float
-    bone_gain: F64  # (256,) factor by label
-    lesions: tuple[float, float]  # share of bone that is sclerotic, lytic
-    bowel: tuple[float, float, float]  # shares: gas, contrast, fat
-    infiltration: float  # share of muscle that is fat
-    drop_arms: bool
-    blur: tuple[float, float, float]  # sigma in voxels
-    noise_hu: float
-    streak_hu: float
-    metal: int
-    table_mm: float
-    table_hu: float
-    table_curve: float
-    round_field: bool
-    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,131 +36,6 @@ class Sample:
     hu: Tensor
     bone: Tensor
     place: Tensor
-
-
-def _smooth(rng: np.random.Generator, length: int, knots: int, sd: float) -> F64:
-    """Random smooth curve of about unit mean zero: `knots` normal values, joined by half cosines."""
-    values = rng.normal(0, sd, knots)
-    where = np.linspace(0, knots - 1, length)
-    lower = np.minimum(where.astype(int), knots - 2)
-    part = (1 - np.cos(np.pi * (where - lower))) / 2
-    return np.asarray(values[lower] * (1 - part) + values[lower + 1] * part)
-
-
-def _field_of_view(rng: np.random.Generator, config: SynthConfig) -> tuple[tuple[int, int, int], F64]:
-    """Shape and middle: any stretch of the body; narrow fields are off centre at times."""
-    size_x, size_y = int(rng.choice(config.sizes_x)), int(rng.choice(config.sizes_y))
-    size_z = int(rng.choice(config.sizes_z))
-    half = size_z * config.spacing_mm / 2
-    # Chests and abdomens are what people scan: half of the fields are centred there.
-    if rng.random() < 0.5:
-        z = rng.choice([1000.0, 1120.0, 1270.0, 1330.0]) + rng.normal(0, 50)
-    else:
-        z = rng.uniform(config.z_low_mm + half * 0.6, config.z_high_mm - half * 0.5)
-    wide = (96 - size_x) * config.spacing_mm * 0.35
-    centre = np.array([rng.normal(0, 8 + wide), -95 + rng.normal(0, 18), z])
-    return (size_x, size_y, size_z), centre
-
-
-def _soft_tissue(rng: np.random.Generator) -> tuple[F64, F64]:
-    """HU and texture per tissue: one contrast phase for all vessels and organs of a sample."""
-    phase = rng.choice([0.0, 0.5, 1.0], p=[0.4, 0.3, 0.3]) * rng.uniform(0.3, 1.0)
-    late = rng.uniform(0.2, 1.0)
-    hu = np.zeros(len(Tissue))
-    hu[Tissue.FAT] = rng.normal(-105, 8)
-    hu[Tissue.MUSCLE] = rng.normal(52, 9)
-    hu[Tissue.LUNG] = rng.normal(-840, 55)
-    hu[Tissue.MEDIASTINUM] = rng.uniform(-110, 40)
-    hu[Tissue.HEART] = 40 + 200 * phase * rng.uniform(0.5, 1.0)
-    hu[Tissue.ARTERY] = 42 + 320 * phase * rng.uniform(0.4, 1.0)
-    hu[Tissue.VEIN] = 42 + 280 * phase * late
-    hu[Tissue.LIVER] = rng.normal(55, 10) + 100 * phase * late
-    hu[Tissue.SPLEEN] = 48 + 120 * phase * late
-    hu[Tissue.KIDNEY] = 35 + 230 * phase * rng.uniform(0.4, 1.0)
-    hu[Tissue.STOMACH] = rng.choice([rng.uniform(0, 50), -900.0, rng.uniform(100, 350)], p=[0.6, 0.2, 0.2])
-    hu[Tissue.BOWEL] = rng.uniform(15, 60)
-    hu[Tissue.BLADDER] = rng.choice([rng.uniform(0, 25), rng.uniform(50, 600)], p=[0.75, 0.25])
-    hu[Tissue.CARTILAGE] = rng.uniform(50, 160)
-    hu[Tissue.BRAIN] = rng.normal(36, 4)
-    hu[Tissue.AIRWAY] = -980
-    hu[Tissue.CANAL] = rng.uniform(10, 55)
-    hu[Tissue.THYROID] = rng.uniform(60, 200)
-    texture = np.full(len(Tissue), 10.0)
-    texture[Tissue.LUNG] = rng.uniform(20, 90)
-    texture[Tissue.FAT] = 8
-    texture[Tissue.MEDIASTINUM] = rng.uniform(20, 60)
-    texture[Tissue.HEART] = 15 + 40 * phase
-    texture[Tissue.STOMACH] = 40
-    texture[Tissue.CARTILAGE] = rng.choice([15.0, 60.0])
-    return hu, texture
-
-
-def draw_scene(
-    rng: np.random.Generator, anatomies: Sequence[Anatomy], config: SynthConfig, z_knots_mm: float = 90.0
-) -> Scene:
-    """Draw every number of a sample from `rng`."""
-    which = int(rng.integers(len(anatomies)))
-    anatomy = anatomies[which]
-    shape, centre = _field_of_view(rng, config)
-    length = anatomy.labels.shape[2]
-    knots = max(3, round(length * anatomy.spacing_mm / z_knots_mm))
-    angles = np.radians(rng.normal(0, config.rotation_deg / 2, 3).clip(-config.rotation_deg, config.rotation_deg))
-    scale = np.exp(rng.normal(0.03, config.scale_sd)) * np.exp(rng.normal(0, config.scale_sd * 0.6, 3))
-    stretch = np.exp(_smooth(rng, length, knots, config.stretch_sd) + _smooth(rng, length, 2 * knots, 0.03))
-    z_curve = np.cumsum(stretch) * anatomy.spacing_mm
-    at = int(np.clip((centre[2] - anatomy.low_mm[2]) / anatomy.spacing_mm, 0, length - 1))
-    z_curve += centre[2] - z_curve[at]
-    soft_hu, soft_texture_hu = _soft_tissue(rng)
-    coarse = [int(np.ceil(n * config.spacing_mm / config.warp_spacing_mm)) + 3 for n in shape]
-    strength = rng.uniform(0.3, 1.0)
-    gas = rng.uniform(0, 0.25)
-    return Scene(
-        anatomy=which,
-        shape=shape,
-        spacing_mm=config.spacing_mm,
-        centre_mm=centre,
-        rotation=_rotation(angles),
-        scale=scale,
-        z_curve=z_curve,
-        x_scale=np.exp(_smooth(rng, length, knots, 0.06)),
-        y_scale=np.exp(_smooth(rng, length, knots, 0.08)),
-        x_bend_mm=_smooth(rng, length, max(3, knots // 2), config.bend_mm * 0.3 * strength),
-        y_bend_mm=_smooth(rng, length, max(3, knots // 2), config.bend_mm * strength),
-        slope=_smooth(rng, length, max(3, knots // 2), config.slope_sd),
-        warp_mm=rng.normal(0, config.warp_mm, (3, *coarse)).astype(np.float32),
-        fat_mm=float(np.exp(rng.uniform(*np.log(config.fat_mm)))),
-        fat_back=rng.uniform(0.3, 1.0),
-        soft_hu=soft_hu,
-        soft_texture_hu=soft_texture_hu,
-        cortex_hu=rng.uniform(400, 1400),
-        spongiosa_hu=rng.uniform(60, 380),
-        bone_gain=np.exp(rng.normal(0, 0.12, 256)),
-        lesions=(rng.uniform(0, 0.15), rng.uniform(0, 0.08)) if rng.random() < 0.25 else (0.0, 0.0),
-        bowel=(gas, rng.uniform(0, 0.3) if rng.random() < 0.3 else 0.0, rng.uniform(0.1, 0.5)),
-        infiltration=rng.uniform(0, 0.35),
-        drop_arms=bool(rng.random() < 0.35),
-        blur=(s := rng.uniform(0.1, 0.45), s, rng.uniform(0.1, 0.7)),
-        noise_hu=float(np.exp(rng.uniform(np.log(2), np.log(40)))),
-        streak_hu=rng.choice([0.0, rng.uniform(0, 40)]),
-        metal=int(rng.integers(1, 4)) if rng.random() < 0.08 else 0,
-        table_mm=rng.uniform(2, 40),
-        table_hu=rng.choice([AIR_HU, rng.uniform(-900, 500)], p=[0.2, 0.8]),
-        table_curve=rng.uniform(0, 1 / 800),
-        round_field=bool(rng.random() < 0.25),
-        seed=int(rng.integers(2**31)),
-    )
-
-
-def _rotation(angles: F64) -> F64:
-    """Rotation matrix about x, then y, then z (radians)."""
-    matrix = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = [(1, 2), (2, 0), (0, 1)][axis]
-        step = np.eye(3)
-        step[a, a] = step[b, b] = np.cos(angle)
-        step[b, a], step[a, b] = np.sin(angle), -np.sin(angle)
-        matrix = step @ matrix
-    return matrix
 
 
 class Synthesizer:
@@ -241,7 +54,6 @@ class Synthesizer:
         for anatomy in anatomies:
             dense = np.stack([anatomy.cortex, anatomy.spongiosa, anatomy.outside_mm]).astype(np.float32)
             dense[:2] /= 255
-            # torch's grid_sample wants (channels, Z-like, Y-like, X-like); x is kept the slowest axis here.
             self._dense.append(torch.from_numpy(dense)[None].to(self.device))
             sharp = np.stack([anatomy.labels, anatomy.tissue])
             self._sharp.append(torch.from_numpy(sharp).to(self.device))
@@ -257,11 +69,12 @@ class Synthesizer:
         noise = torch.Generator(device=self.device)
         noise.manual_seed(scene.seed)
         patient = self._patient_mm(scene)
-        standard = self._standard_mm(scene, patient, noise)
+        standard = self._standard_mm(scene, patient)
         cortex, spongiosa, outside, label, tissue = self._look_up(scene, standard)
         if scene.drop_arms:
             arm = (label == 59) | (label == 60)
             cortex, spongiosa = cortex.masked_fill(arm, 0), spongiosa.masked_fill(arm, 0)
+        cortex, spongiosa = cortex * scene.cortex_share, spongiosa + cortex * (1 - scene.cortex_share)
         hu = self._soft(scene, tissue, outside, patient, noise)
         hu = self._bones(scene, hu, cortex, spongiosa, label, noise)
         hu = self._scanner(scene, hu, patient, noise)
@@ -277,9 +90,8 @@ class Synthesizer:
         ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
-    def _standard_mm(self, scene: Scene, patient: Tensor, noise: torch.Generator) -> Tensor:
+    def _standard_mm(self, scene: Scene, patient: Tensor) -> Tensor:
         """(3, X, Y, Z) standard coordinates of every voxel."""
-        del noise
         anatomy = self.anatomies[scene.anatomy]
         matrix = np.diag(1 / scene.scale) @ scene.rotation.T
         turn = torch.from_numpy(matrix).float().to(self.device)
@@ -333,7 +145,9 @@ class Synthesizer:
         bone = torch.where(beyond, torch.zeros_like(dense[:2]), dense[:2])
         return bone[0], bone[1], dense[2], label, tissue
 
-    def _field(self, shape: tuple[int, ...], spacing_mm: float, size_mm: float, noise: torch.Generator) -> Tensor:
+    def _field(
+        self, shape: tuple[int, ...], spacing_mm: float, size_mm: float, noise: torch.Generator
+    ) -> Tensor:
         """Smooth normal noise of about unit variance with blobs of `size_mm`."""
         coarse = [max(2, int(np.ceil(n * spacing_mm / size_mm)) + 1) for n in shape]
         values = torch.randn((1, 1, *coarse), generator=noise, device=self.device)
@@ -352,9 +166,13 @@ class Synthesizer:
         loops = self._field(scene.shape, scene.spacing_mm, 26.0, noise)
         bowel = tissue == Tissue.BOWEL
         gas, contrast, fat = (float(np.sqrt(2) * _inverse_erf(1 - 2 * p)) for p in scene.bowel)
-        hu = torch.where(bowel & (wide + 0.5 * fine < -fat * 0.9 + 0.6), float(scene.soft_hu[0]) + 6 * fine, hu)
+        hu = torch.where(
+            bowel & (wide + 0.5 * fine < -fat * 0.9 + 0.6), float(scene.soft_hu[0]) + 6 * fine, hu
+        )
         hu = torch.where(bowel & (loops > contrast), 120 + 120 * (loops - contrast) + 20 * fine, hu)
         hu = torch.where(bowel & (loops < -gas), torch.full_like(hu, -900.0), hu)
+        lung = tissue == Tissue.LUNG
+        hu = torch.where(lung & (fine > 2.1), scene.lung_vessels_hu - 150 + 60 * loops, hu)
         muscle = tissue == Tissue.MUSCLE
         streaky = float(np.sqrt(2) * _inverse_erf(1 - 2 * scene.infiltration))
         hu = torch.where(muscle & (fine > streaky), 0.5 * hu + 0.5 * float(scene.soft_hu[0]), hu)
@@ -381,7 +199,13 @@ class Synthesizer:
         return torch.where(shell, torch.full_like(hu, scene.table_hu), hu)
 
     def _bones(
-        self, scene: Scene, hu: Tensor, cortex: Tensor, spongiosa: Tensor, label: Tensor, noise: torch.Generator
+        self,
+        scene: Scene,
+        hu: Tensor,
+        cortex: Tensor,
+        spongiosa: Tensor,
+        label: Tensor,
+        noise: torch.Generator,
     ) -> Tensor:
         """Mix bone into soft tissue by its fractions."""
         fine = self._field(scene.shape, scene.spacing_mm, 10.0, noise)
@@ -393,9 +217,10 @@ class Synthesizer:
             spots = self._field(scene.shape, scene.spacing_mm, 18.0, noise)
             high = float(np.sqrt(2) * _inverse_erf(1 - 2 * sclerotic))
             low = float(np.sqrt(2) * _inverse_erf(1 - 2 * lytic))
-            core = torch.where(spots > high, core + 450, torch.where(spots < -low, torch.full_like(core, 45.0), core))
+            core = torch.where(
+                spots > high, core + 450, torch.where(spots < -low, torch.full_like(core, 45.0), core)
+            )
             shell = torch.where(spots < -low, 0.4 * shell, shell)
-        # Soft tissue beside bone is not air or lung within a voxel of it: muscle and pleura line it.
         return hu * (1 - cortex - spongiosa) + shell * cortex + core * spongiosa
 
     def _scanner(self, scene: Scene, hu: Tensor, patient: Tensor, noise: torch.Generator) -> Tensor:
@@ -403,8 +228,14 @@ class Synthesizer:
         for _ in range(scene.metal):
             middle = torch.rand(3, generator=noise, device=self.device)[:, None, None, None]
             span = torch.tensor(scene.shape, device=self.device)[:, None, None, None] * scene.spacing_mm
-            gap = ((patient - (middle - 0.5) * 0.6 * span) / torch.tensor([5.0, 5.0, 9.0], device=self.device)[
-                :, None, None, None]).square().sum(0)
+            gap = (
+                (
+                    (patient - (middle - 0.5) * 0.6 * span)
+                    / torch.tensor([5.0, 5.0, 9.0], device=self.device)[:, None, None, None]
+                )
+                .square()
+                .sum(0)
+            )
             hu = torch.where((gap < 1) & (hu > -200), torch.full_like(hu, 2500.0), hu)
         hu = hu[None, None]
         for axis, sigma in enumerate(scene.blur):

@@ -7,11 +7,13 @@ checkpoint holds all that the rest of the run depends on (weights, optimiser, av
 from __future__ import annotations
 
 import csv
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import Full
 from typing import Any
 
 import torch
@@ -21,7 +23,8 @@ from torch import Tensor, multiprocessing
 from petbone.errors import InputError
 from petbone.net.anatomies import Anatomy
 from petbone.net.device import mixed_precision
-from petbone.net.synth import Sample, SynthConfig, Synthesizer
+from petbone.net.scene import SynthConfig
+from petbone.net.synth import Sample, Synthesizer
 from petbone.net.unet import BoneNet, UNetConfig, build_unet
 
 LOG_COLUMNS = ("step", "minutes", "rate", "loss", "bone", "dice", "which", "place", "bone_dice", "name_share")
@@ -94,7 +97,10 @@ def loss_of(model: BoneNet, sample: Sample, config: TrainConfig, dtype: torch.dt
     if bool(where.any()):
         scores = answer.which.float()[0][:, where].T
         wanted = name[where].long() - 1
-        which_loss = nnf.cross_entropy(scores, wanted, label_smoothing=0.02)
+        # A rib has a hundredth of the voxels of a pelvis; by the root of its size a bone weighs in between.
+        weight = torch.bincount(wanted, minlength=scores.shape[1]).float().rsqrt()[wanted]
+        each = nnf.cross_entropy(scores, wanted, label_smoothing=0.02, reduction="none")
+        which_loss = (each * weight).sum() / weight.sum()
         place_loss = nnf.smooth_l1_loss(answer.place.float()[0][:, where], place[:, where], beta=0.3)
         share = float((scores.argmax(1) == wanted).float().mean())
     loss = config.bone_weight * (cross + dice)
@@ -114,16 +120,23 @@ def rate_factor(config: TrainConfig, step: int, minutes: float) -> float:
     return warm * (0.02 + 0.98 * float(0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * tail))))
 
 
-def _generate(
-    anatomies: Sequence[Anatomy], config: SynthConfig, seeds: Sequence[int], queue: Any
-) -> None:
+def _generate(anatomies: Sequence[Anatomy], config: SynthConfig, seeds: Sequence[int], queue: Any) -> None:
     """Body of a generating process."""
     torch.set_num_threads(1)
+    parent = os.getppid()
     synthesizer = Synthesizer(anatomies, config)
     for seed in seeds:
         sample = synthesizer.sample(seed)
         # Half precision carries HU to a quarter of a unit and halves the traffic between processes.
-        queue.put((seed, sample.hu.numpy(), sample.bone.numpy(), sample.place.half().numpy()))
+        item = (seed, sample.hu.numpy(), sample.bone.numpy(), sample.place.half().numpy())
+        while True:
+            try:
+                queue.put(item, timeout=5)
+                break
+            except Full:
+                # A trainer that was killed leaves its generators behind; they end by themselves.
+                if os.getppid() != parent:
+                    return
 
 
 def sample_seed(config: TrainConfig, step: int) -> int:
@@ -148,9 +161,7 @@ def samples(
     queues = [context.Queue(maxsize=6) for _ in range(config.workers)]
     processes = []
     for n, queue in enumerate(queues):
-        seeds = range(
-            sample_seed(config, first_step + n), sample_seed(config, config.steps), config.workers
-        )
+        seeds = range(sample_seed(config, first_step + n), sample_seed(config, config.steps), config.workers)
         process = context.Process(target=_generate, args=(anatomies, synth, seeds, queue), daemon=True)
         process.start()
         processes.append(process)
@@ -233,7 +244,7 @@ def train(
             group["lr"] = config.rate * factor
         losses = loss_of(model, sample, config, dtype)
         optimiser.zero_grad(set_to_none=True)
-        losses.loss.backward()
+        losses.loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimiser.step()
         step += 1
@@ -269,7 +280,7 @@ def _log(path: Path, step: int, minutes: float, rate: float, rows: Sequence[Loss
     new = not path.exists()
     means: list[float] = []
     for name in LOG_COLUMNS[3:]:
-        values = [float(getattr(row, name)) for row in rows]
+        values = [float(torch.as_tensor(getattr(row, name)).detach()) for row in rows]
         seen = [v for v in values if v == v]
         means.append(sum(seen) / len(seen) if seen else float("nan"))
     with path.open("a", newline="") as file:

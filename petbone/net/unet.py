@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Every number of the network. `widths` are channels at 8, 16, 32, 64 mm; `classes` excludes background."""
+    """Every number of the network. `widths`: channels at 8, 16, 32, 64 mm; `classes`: without background."""
 
     classes: int = 62
     stem: int = 16
@@ -60,6 +60,7 @@ class Block(nn.Module):
         self.second_norm = nn.GroupNorm(groups, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, channels_in, X, Y, Z) to (N, channels, X / stride, ...)."""
         x = nnf.silu(self.first_norm(self.first(x)))
         return nnf.silu(self.second_norm(self.second(x)))
 

@@ -47,7 +47,9 @@ def load_weights(path: Path, device: torch.device) -> tuple[BoneNet, str]:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path.name} is not a safetensors file ({error}); expected petbone weights") from error
+        raise InputError(
+            f"{path.name} is not a safetensors file ({error}); expected petbone weights"
+        ) from error
     if header.get("format") != FORMAT:
         raise InputError(f"{path.name} has format {header.get('format')!r}, expected {FORMAT!r}")
     try:
