@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from petbone.errors import InputError
+from petbone.errors import InputError, ResourceError
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.io.dicom_pet import pet_facts
 from petbone.volume import Grid
@@ -356,6 +356,17 @@ def test_cut_and_empty_pixels(tmp_path: Path) -> None:
     assert "no pixel data" in refused(lambda: read_ct(write(tmp_path / "b", change=none)))
 
 
+def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path / "ct")
+
+    def none_left(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("petbone.io.dicom_pixels.np.empty", none_left)
+    with pytest.raises(ResourceError, match="do not fit into memory"):
+        read_ct(folder)
+
+
 def test_damaged_files_are_not_left_out(tmp_path: Path) -> None:
     """Left out at the end of a stack, a slice would be missed by nobody."""
     for keep, said in ((150, "malformed"), (420, "malformed"), (700, "hold no image or are cut short")):
@@ -444,6 +455,28 @@ def test_no_identity_leaves_the_reader(tmp_path: Path) -> None:
             None,
         ),
         ({"Units": "GML", "SUVType": "BW"}, 1.0, None),
+        # dates wiped by anonymisation, times kept
+        (
+            {
+                "SeriesDate": None,
+                "AcquisitionDate": None,
+                "RadiopharmaceuticalStartDateTime": None,
+                "RadiopharmaceuticalStartTime": "100000",
+            },
+            FACTOR,
+            "SeriesTime",
+        ),
+        ({"SeriesDate": None, "AcquisitionDate": None}, FACTOR, "SeriesTime"),
+        # the injection in UTC, the scan two hours east of it
+        (
+            {
+                "TimezoneOffsetFromUTC": "+0200",
+                "RadiopharmaceuticalStartDateTime": "20240531080000.00+0000",
+            },
+            FACTOR,
+            "SeriesTime",
+        ),
+        ({"RadiopharmaceuticalStartDateTime": "20240531100000.00+0200"}, FACTOR, "SeriesTime"),
         ({"Units": "GML", "RadionuclideTotalDose": None}, 1.0, None),
         # acquired before the series' time: the series was made later
         ({"SeriesTime": "123000"}, FACTOR, "earliest AcquisitionTime"),

@@ -292,6 +292,21 @@ def test_header_that_asks_for_terabytes_is_refused_before_memory_is_taken(tmp_pa
     assert "cut short" in refused(path)
 
 
+def test_too_little_memory_is_told_with_the_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "a.nii", ct_values())
+
+    def none_left(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("petbone.io.nifti.np.empty", none_left)
+    with pytest.raises(ResourceError, match="GiB of memory"):
+        read_nifti(path, (np.int16,))
+
+
+def test_values_beyond_float32_are_refused(tmp_path: Path) -> None:
+    assert "1e+300" in refused(save(tmp_path / "a.nii", np.full(SHAPE, 1e300)), read_pet)
+
+
 def test_frames_are_counted(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", np.zeros((*SHAPE, 5), np.float32))
     assert "5 frames (0 to 4)" in refused(path, read_pet)

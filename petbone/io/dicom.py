@@ -79,8 +79,8 @@ class Series:
 def careful(path: Path) -> Iterator[None]:
     """Silences pydicom and turns what it raises over malformed headers into an InputError without the value.
 
-    Its warnings and errors quote values, and a value may name the patient. To be entered by the caller, not in
-    the threads here, because Python's warning filters are shared by all.
+    Its warnings and errors quote values, and a value may name the patient. To be entered by the caller, not
+    in the threads here, because Python's warning filters are shared by all.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -223,7 +223,7 @@ def _acquired(header: Dataset, day: str) -> datetime | None:
 
 
 def _local(header: Dataset, value: object) -> datetime | None:
-    """A DT in the time zone of the header's TM elements (0008,0201). Without that, its own is taken as theirs."""
+    """A DT in the time zone of the header's TM elements (0008,0201), else as its clock says."""
     text = str(value or "").strip()
     parsed = _parse_date_time(text)
     zones = [re.search(r"([+-])(\d{2})(\d{2})$", str(z or "").strip()) for z in (text[8:], header.get(_ZONE))]
