@@ -321,20 +321,21 @@ def _empty(path: Path, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 def _holds(dtype: np.dtype[Any], slab: npt.NDArray[Any], low: float, high: float) -> bool:
     if slab.dtype == dtype:
         return True
-    limits = _limits(dtype)
-    if low < limits.min or high > limits.max:
+    smallest, largest = _limits(dtype)
+    if low < smallest or high > largest:
         return False
     return dtype.kind == "f" or slab.dtype.kind != "f" or bool((slab == np.rint(slab)).all())
 
 
-def _limits(dtype: np.dtype[Any]) -> Any:
-    return np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    limits: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    return float(limits.min), float(limits.max)
 
 
 def _misfit(dtype: np.dtype[Any], slab: npt.NDArray[Any], low: float, high: float) -> str:
-    limits = _limits(dtype)
-    if low < limits.min or high > limits.max:
-        return f"values from {low:g} to {high:g}; expected {limits.min:g} to {limits.max:g}"
+    smallest, largest = _limits(dtype)
+    if low < smallest or high > largest:
+        return f"values from {low:g} to {high:g}; expected {smallest:g} to {largest:g}"
     example = slab[slab != np.rint(slab)][0]
     return f"the value {example:g} is not a whole number; expected a label map"
 
