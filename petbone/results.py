@@ -15,6 +15,7 @@ import pandas as pd
 
 from petbone.case import CaseResult
 from petbone.errors import InputError, ResourceError
+from petbone.followup import concordance
 from petbone.io import write_nifti
 from petbone.report.case import render
 from petbone.steps import Steps
@@ -94,6 +95,9 @@ def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
             pet.bone_table.to_csv(folder / f"bones{suffix}.csv", index=False, float_format="%.6g")
             pet.hotspot_table.to_csv(folder / f"hotspots{suffix}.csv", index=False, float_format="%.6g")
             pet.index_table.to_csv(folder / f"indices{suffix}.csv", index=False, float_format="%.6g")
+        if len(result.pets) > 1:
+            table = concordance(result.pets)
+            table.to_csv(folder / "concordance.csv", index=False, float_format="%.6g")
         page = render(result)
         for job in jobs:
             job.result()

@@ -15,7 +15,7 @@ LAYERS = [
     {"suv", "labels", "resample", "peak", "case"},
     {"io"},
     {"net", "hotspots"},
-    {"burden", "indices"},
+    {"burden", "indices", "followup"},
     {"report", "phantom"},
     {"pipeline", "results", "progress"},
     {"cli"},

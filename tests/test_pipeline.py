@@ -116,6 +116,9 @@ def test_two_tracers_leave_tables_of_their_own(one, cli, tmp_path):
     assert {"bones_naf.csv", "bones_choline.csv", "suv_naf.nii.gz", "hotspots_choline.csv"} <= names
     assert {"bones.nii.gz", "report.html"} <= names
     assert "bones.csv" not in names
+    compared = pd.read_csv(out / "concordance.csv").set_index("name").concordance
+    assert compared["T7"] == "all"
+    assert pd.isna(compared["T8"])
 
 
 def test_the_same_tracer_twice_cannot_be_told_apart(one, cli, tmp_path):

@@ -1,0 +1,32 @@
+"""Two tracers, bone by bone."""
+
+import numpy as np
+import pandas as pd
+from conftest import HandMade
+
+from petbone.burden import bone_table, hotspot_table, what_was_seen
+from petbone.case import PetResult
+from petbone.followup import concordance
+from petbone.hotspots import HotspotRule, find_hotspots
+from petbone.resample import occupancy
+
+
+def result(patient: HandMade, tracer: str, suv: np.ndarray) -> PetResult:
+    pet = patient.pet.with_data(suv)
+    occupied = occupancy(patient.bones, pet.grid)
+    hotspots = find_hotspots(pet, occupied, HotspotRule("x", 10.0))
+    seen = what_was_seen(patient.bones, occupied)
+    bones = bone_table(pet, occupied, hotspots, seen)
+    spots = hotspot_table(pet, occupied, hotspots, HotspotRule("x", 10.0).bones)
+    return PetResult(tracer, pet, hotspots, bones, spots, pd.DataFrame(), {})
+
+
+def test_which_tracer_sees_disease_in_which_bone(hand_made: HandMade):
+    naf = hand_made.pet.data
+    choline = np.where(naf == 12, 5, naf).astype(np.float32)  # nothing in L3
+    choline[28:30, 4:6, 4:6] = 11  # a focus of its own in the sacrum
+    table = concordance([result(hand_made, "naf", naf), result(hand_made, "choline", choline)])
+    found = table.set_index("name").concordance
+    assert found[["T7", "L3", "sacrum", "rib_left_7"]].tolist() == ["all", "naf", "choline", "none"]
+    assert pd.isna(found["skull"])
+    assert table.set_index("name").suv_max_choline["sacrum"] == 11
