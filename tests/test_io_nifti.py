@@ -382,6 +382,7 @@ def test_colours_and_unknown_types_are_refused(tmp_path: Path) -> None:
     [
         (np.arange(210), "look like labels"),
         (np.arange(210) * 15, "1024 was added"),
+        (np.arange(210) * 100 - 5, "without air or fat"),  # a PET with a little noise below zero
         (-np.arange(210) * 4, "too low for any bone"),
     ],
 )

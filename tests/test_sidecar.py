@@ -111,6 +111,7 @@ def test_not_decay_corrected_single_frame(pet: Path) -> None:
     ("change", "times"),
     [
         ({"Units": "kBq/mL"}, 1000),
+        ({"Units": "BQML"}, 1),  # as converters write it
         ({"InjectedRadioactivity": 200e6, "InjectedRadioactivityUnits": "Bq"}, 1),
         ({"InjectedRadioactivity": 0.2, "InjectedRadioactivityUnits": "GBq"}, 1),
         ({"InjectedRadioactivity": 200 / 37, "InjectedRadioactivityUnits": "mCi"}, 1),

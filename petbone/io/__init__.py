@@ -22,6 +22,11 @@ from petbone.volume import Unit, Volume
 __all__ = ["PetOptions", "Scan", "read_ct", "read_labels", "read_pet", "write_nifti"]
 
 
+LOWEST_HU = -20.0
+HIGHEST_HU = 50.0
+"""A CT whose lowest value is above the first, or whose highest is below the second, is not in HU."""
+
+
 def read_ct(path: Path | str) -> Scan:
     """CT in Hounsfield units: int16 where every value is a whole number in its range, float32 otherwise.
 
@@ -123,14 +128,14 @@ def _read_file(path: Path, dtypes: Sequence[type[np.generic]]) -> Image:
 
 
 def _refuse_what_is_not_hu(path: Path, image: Image) -> None:
-    """A CT holds air, fat or at least noise below water: a CT without a negative value is not in HU."""
+    """A CT holds air, fat or at least noise below water; what never goes below -20 is something else."""
     found = f"{path}: values from {image.low:g} to {image.high:g}"
     if image.low >= 0 and image.high <= 255:
         raise InputError(f"{found}, which look like labels or a picture; expected a CT in Hounsfield units")
-    if image.low >= 0:
+    if image.low > LOWEST_HU:
         raise InputError(
-            f"{found} without any below 0; expected Hounsfield units (air -1000, water 0): "
+            f"{found} without air or fat; expected Hounsfield units (air -1000, water 0): "
             "if 1024 was added, subtract it"
         )
-    if image.high < 50:
+    if image.high < HIGHEST_HU:
         raise InputError(f"{found}, too low for any bone; expected a CT in Hounsfield units (bone above 150)")

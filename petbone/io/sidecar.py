@@ -21,8 +21,8 @@ from petbone.suv import DecayCorrection
 from petbone.volume import Unit
 
 _BQ_PER = {"Bq": 1.0, "kBq": 1e3, "MBq": 1e6, "GBq": 1e9, "mCi": 3.7e7, "uCi": 3.7e4, "Ci": 3.7e10}
-_PER_ML = {"Bq/mL": 1.0, "kBq/mL": 1e3, "MBq/mL": 1e6, "Bq/cc": 1.0, "kBq/cc": 1e3}
-_SUV_UNITS = ("SUV", "SUVbw", "g/mL", "g/ml")
+_PER_ML = {"Bq/mL": 1.0, "Bq/ml": 1.0, "BQML": 1.0, "kBq/mL": 1e3, "MBq/mL": 1e6, "Bq/cc": 1.0, "kBq/cc": 1e3}
+_SUV_UNITS = ("SUV", "SUVbw", "g/mL", "g/ml", "GML")
 _WEIGHT_KEYS = ("BodyWeight", "PatientWeight")
 _READ = (
     "Units",
