@@ -45,7 +45,7 @@ def describe(
 def _bones(spec: PhantomSpec, body: Anatomy) -> dict[str, Any]:
     """Status (complete, cut, absent), volume and seen part of every bone on the CT grid."""
     voxel_ml = float(np.prod(spec.ct_spacing_mm)) / 1000
-    counts = np.bincount(body.bones.ravel(order="K"), minlength=256)
+    counts = np.bincount(body.bones[body.bones > 0], minlength=256)
     at_face = np.zeros(256, bool)
     for axis in range(3):
         for end in (0, -1):
