@@ -240,9 +240,8 @@ def suv(
     if as_json:
         typer.echo(json.dumps(facts, indent=2, default=str))
         return
-    for key, value in facts.items():
-        for line in value if isinstance(value, list) else [value]:
-            _say(f"{key}: {line}", quiet)
+    if not quiet:
+        _print_facts(facts)
 
 
 @app.command()
@@ -283,17 +282,36 @@ def info(
     import json
     import os
 
-    from petbone.net.segment import installation
+    from petbone.errors import InputError
+    from petbone.net.device import choose_device, mixed_precision
+    from petbone.net.weights import load_weights, packaged_weights
     from petbone.pipeline import versions
 
+    device = choose_device("auto")
     facts: dict[str, Any] = {"petbone": petbone.__version__, "cores": os.cpu_count()}
-    facts |= {"versions": versions(), "network": installation()}
+    facts |= {"device": str(device), "arithmetic": str(mixed_precision(device) or "torch.float32")}
+    try:
+        facts["weights sha256"] = load_weights(packaged_weights(), device)[1]
+    except InputError as error:
+        facts["weights sha256"] = str(error)
+    facts["versions"] = versions()
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
-        return
+    else:
+        _print_facts(facts)
+
+
+def _print_facts(facts: dict[str, Any], indent: str = "") -> None:
+    """Facts for a person: a line each, nested ones below."""
     for key, value in facts.items():
-        for name, part in value.items() if isinstance(value, dict) else [("", value)]:
-            typer.echo(f"{key} {name}: {part}".replace(" :", ":"))
+        if isinstance(value, dict):
+            typer.echo(f"{indent}{key}:")
+            _print_facts(value, indent + "  ")
+        elif isinstance(value, list):
+            for line in value:
+                typer.echo(f"{indent}{key}: {line}")
+        else:
+            typer.echo(f"{indent}{key}: {value}")
 
 
 def _pet_options(
