@@ -307,9 +307,11 @@ def _print_facts(facts: dict[str, Any], indent: str = "") -> None:
         if isinstance(value, dict):
             typer.echo(f"{indent}{key}:")
             _print_facts(value, indent + "  ")
-        elif isinstance(value, list):
+        elif isinstance(value, list) and not indent:  # sentences; inside a block they are the values of a tag
             for line in value:
-                typer.echo(f"{indent}{key}: {line}")
+                typer.echo(f"{key}: {line}")
+        elif isinstance(value, list):
+            typer.echo(f"{indent}{key}: {', '.join(map(str, value))}")
         else:
             typer.echo(f"{indent}{key}: {value}")
 
