@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull, Delaunay
 from voxelise import Frame
 
-from petbone.anatomy import BONES, BY_NAME
+from petbone.anatomy import BY_NAME
 from petbone.net.anatomies import Tissue
 
+Put = Callable[[np.ndarray, Tissue], None]
 COARSE = 3  # hulls are made on every third voxel of the frame (6 mm) and smoothed
 
 
@@ -95,20 +98,32 @@ def _spine(shapes: Shapes) -> np.ndarray:
     order = [f"L{n}" for n in range(5, 0, -1)] + [f"T{n}" for n in range(12, 0, -1)]
     order += [f"C{n}" for n in range(7, 1, -1)]
     centres = np.array([shapes.centre(name) for name in order])
-    return centres + [0, 12, 0]
+    return np.add(centres, [0, 12, 0])
 
 
 def outline(shapes: Shapes) -> np.ndarray:
     """Everything under the subcutaneous fat: trunk, neck, head, thighs, arms."""
     pelvis = ["hip_left", "hip_right", "sacrum"]
     belly = np.array([[x, y, 1040.0] for x in (-80.0, 80.0) for y in (-10.0, -15.0)])
-    trunk = np.vstack([shapes.points(_ribs(range(1, 13)) + [*pelvis, "sternum"]), belly])
+    trunk = np.vstack([shapes.points([*_ribs(range(1, 13)), *pelvis, "sternum"]), belly])
     mask = shapes.hull(trunk)
-    mask |= shapes.hull(shapes.points([*_ribs(range(1, 4)), "sternum", "T1", "C7", "clavicle_left",
-                                       "clavicle_right", "scapula_left", "scapula_right"]))
+    mask |= shapes.hull(
+        shapes.points(
+            [
+                *_ribs(range(1, 4)),
+                "sternum",
+                "T1",
+                "C7",
+                "clavicle_left",
+                "clavicle_right",
+                "scapula_left",
+                "scapula_right",
+            ]
+        )
+    )
     head = shapes.points(["skull", "mandible"])
     mask |= shapes.hull(head)
-    neck = _spine(shapes)[-7:] + [0, 18, 0]
+    neck = np.add(_spine(shapes)[-7:], [0, 18, 0])
     mask |= shapes.tube(np.vstack([neck, neck[-1] + [0, 0, 30]]), 52)
     for side in ("left", "right"):
         for limb, radius, back in (("femur", 62.0, 5.0), ("humerus", 34.0, 0.0)):
@@ -116,7 +131,7 @@ def outline(shapes: Shapes) -> np.ndarray:
             order = np.argsort(points[:, 2])
             path = np.array([part.mean(0) for part in np.array_split(points[order], 6)])
             mask |= shapes.tube(path - [0, back, 0], radius)
-    buttocks = [shapes.centre(f"hip_{side}") + [0, -45, -40] for side in ("left", "right")]
+    buttocks = [np.add(shapes.centre(f"hip_{side}"), [0, -45, -40]) for side in ("left", "right")]
     for centre in buttocks:
         mask |= shapes.ball(centre, (75, 60, 85))
     return mask
@@ -125,7 +140,6 @@ def outline(shapes: Shapes) -> np.ndarray:
 def lungs(shapes: Shapes) -> np.ndarray:
     """Both lungs: inside the ribs of a side, above the diaphragm, beside the mediastinum."""
     mask = np.zeros(shapes.frame.shape, bool)
-    apex = shapes.centre("T12")
     for side, sign, top in (("left", -1, 1205.0), ("right", 1, 1222.0)):
         points = shapes.points(_ribs(range(1, 12), (side,)))
         middle = np.column_stack([np.full(40, sign * 12.0), points[:40, 1:]])
@@ -136,7 +150,6 @@ def lungs(shapes: Shapes) -> np.ndarray:
         dome = top - 62 * away.clip(0, 1.6)
         narrow = 22 + 0.06 * (1400 - shapes.z).clip(0, 200)
         mask |= cage & (shapes.z > dome) & (sign * shapes.x > narrow * 0.75)
-    del apex
     return mask
 
 
@@ -165,16 +178,28 @@ def surround(
     put(chest & (np.abs(shapes.x) < 40) & (shapes.y > front), Tissue.MEDIASTINUM)
     put(chest & (shapes.z < 1240) & (shapes.z > 1150) & (shapes.y > front - 60), Tissue.BOWEL)
     put(lungs(shapes), Tissue.LUNG)
-    put(shapes.ball(np.array([62, -88, 1162]), (66, 72, 62)) & (depth > 12) & (tissue != Tissue.LUNG), Tissue.LIVER)
-    put(shapes.ball(np.array([10, -60, 1178]), (70, 42, 34)) & (depth > 12) & (tissue != Tissue.LUNG), Tissue.LIVER)
+    put(
+        shapes.ball(np.array([62, -88, 1162]), (66, 72, 62)) & (depth > 12) & (tissue != Tissue.LUNG),
+        Tissue.LIVER,
+    )
+    put(
+        shapes.ball(np.array([10, -60, 1178]), (70, 42, 34)) & (depth > 12) & (tissue != Tissue.LUNG),
+        Tissue.LIVER,
+    )
     put(shapes.ball(np.array([-50, -65, 1175]), (45, 42, 42)) & (tissue == Tissue.BOWEL), Tissue.STOMACH)
-    put(shapes.ball(np.array([-88, -128, 1172]), (28, 38, 48)) & (depth > 12) & (tissue == Tissue.BOWEL), Tissue.SPLEEN)
+    put(
+        shapes.ball(np.array([-88, -128, 1172]), (28, 38, 48)) & (depth > 12) & (tissue == Tissue.BOWEL),
+        Tissue.SPLEEN,
+    )
     for x in (-58, 60):
         put(shapes.ball(np.array([x, -128, 1110]), (27, 25, 56)), Tissue.KIDNEY)
     for x in (-36, 36):
-        put(shapes.tube(np.array([[x, -95, 1105], [x * 1.25, -80, 1010], [x * 2.0, -50, 930]]), 20), Tissue.MUSCLE)
+        put(
+            shapes.tube(np.array([[x, -95, 1105], [x * 1.25, -80, 1010], [x * 2.0, -50, 930]]), 20),
+            Tissue.MUSCLE,
+        )
     put(shapes.ball(np.array([0, -35, 885]), (42, 34, 34)), Tissue.BLADDER)
-    put(shapes.ball(np.array([-24, -62, 1262]), (56, 46, 56)) & (shapes.y > front), Tissue.HEART)
+    put(shapes.ball(np.array([-24, -64, 1262]), (60, 50, 60)) & (shapes.y > front), Tissue.HEART)
     vessels(shapes, spine, put)
     cranium = ndimage.binary_fill_holes(labels == BY_NAME["skull"].id)
     put(cranium & (bone < 0.5), Tissue.BRAIN)
@@ -184,22 +209,43 @@ def surround(
     return tissue, outside.clip(0, 255).astype(np.uint8)
 
 
-def vessels(shapes: Shapes, spine: np.ndarray, put) -> None:  # noqa: ANN001
+def vessels(shapes: Shapes, spine: np.ndarray, put: Put) -> None:
     """Aorta, caval veins, iliac and neck vessels, trachea, oesophagus, thyroid."""
     low = spine[(spine[:, 2] > 1025) & (spine[:, 2] < 1370)]
-    aorta = low + [-13, 32, 0]
+    aorta = np.add(low, [-13, 32, 0])
     arch = np.array([[-14, aorta[-1, 1], 1350], [-5, -85, 1368], [12, -62, 1345], [5, -58, 1290]])
     put(shapes.tube(np.vstack([aorta, arch]), 11), Tissue.ARTERY)
     cava = low[low[:, 2] < 1230] + [16, 34, 0]
     put(shapes.tube(cava, 11), Tissue.VEIN)
     put(shapes.tube(np.array([[24, -68, 1290], [24, -72, 1385]]), 9), Tissue.VEIN)
     for sign in (-1, 1):
-        put(shapes.tube(np.array([[sign * 6, -68, 1025], [sign * 45, -75, 950], [sign * 72, -35, 880],
-                                  [sign * 80, -40, 780], [sign * 85, -45, 650]]), 6), Tissue.ARTERY)
-        put(shapes.tube(np.array([[sign * 20, -70, 1385], [sign * 26, -90, 1420], [sign * 30, -75, 1520]]), 5),
-            Tissue.VEIN)
-        put(shapes.tube(np.array([[sign * 20, -78, 1395], [sign * 60, -90, 1420], [sign * 120, -100, 1390]]), 5),
-            Tissue.VEIN)
+        put(
+            shapes.tube(
+                np.array(
+                    [
+                        [sign * 6, -68, 1025],
+                        [sign * 45, -75, 950],
+                        [sign * 72, -35, 880],
+                        [sign * 80, -40, 780],
+                        [sign * 85, -45, 650],
+                    ]
+                ),
+                6,
+            ),
+            Tissue.ARTERY,
+        )
+        put(
+            shapes.tube(
+                np.array([[sign * 20, -70, 1385], [sign * 26, -90, 1420], [sign * 30, -75, 1520]]), 5
+            ),
+            Tissue.VEIN,
+        )
+        put(
+            shapes.tube(
+                np.array([[sign * 20, -78, 1395], [sign * 60, -90, 1420], [sign * 120, -100, 1390]]), 5
+            ),
+            Tissue.VEIN,
+        )
         put(shapes.ball(np.array([sign * 18, -72, 1435]), (10, 10, 22)), Tissue.THYROID)
     top = np.array([[0, -72, 1500], [0, -80, 1430], [3, -92, 1370], [3, -100, 1330]])
     put(shapes.tube(top, 8), Tissue.AIRWAY)
@@ -207,6 +253,3 @@ def vessels(shapes: Shapes, spine: np.ndarray, put) -> None:  # noqa: ANN001
     put(shapes.tube(np.array([[3, -100, 1330], [-35, -105, 1300]]), 6), Tissue.AIRWAY)
     put(shapes.tube(np.array([[0, -75, 1500], [0, -78, 1560]]), 11), Tissue.AIRWAY)
     put(shapes.ball(np.array([0, -30, 1585]), (14, 28, 18)), Tissue.AIRWAY)
-
-
-BONE_COUNT = len(BONES)

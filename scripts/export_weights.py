@@ -1,6 +1,6 @@
 """Turn a training checkpoint into the weights file that petbone loads.
 
-    python scripts/export_weights.py runs/first/checkpoint.pt petbone/weights/bones.safetensors
+python scripts/export_weights.py runs/first/checkpoint.pt petbone/weights/bones.safetensors
 """
 
 from __future__ import annotations

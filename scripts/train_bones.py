@@ -1,6 +1,6 @@
 """Train the bone net: see docs/training.md.
 
-    python scripts/train_bones.py --cache ~/.cache/petbone/anatomy --out runs/first --minutes 60
+python scripts/train_bones.py --cache ~/.cache/petbone/anatomy --out runs/first --minutes 60
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 
 from petbone.net.anatomies import Anatomy
 from petbone.net.device import choose_device
-from petbone.net.synth import SynthConfig
+from petbone.net.scene import SynthConfig
 from petbone.net.train import TrainConfig, train
 from petbone.net.unet import UNetConfig
 

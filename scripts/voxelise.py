@@ -94,7 +94,9 @@ def bone_fractions(
     parts = []
     for part in (shell, solid.astype(np.float32) - shell):
         soft = ndimage.gaussian_filter(part, 1.1 / FINE_MM)
-        parts.append(soft.reshape(shape[0] // ratio, ratio, shape[1] // ratio, ratio, -1, ratio).mean((1, 3, 5)))
+        parts.append(
+            soft.reshape(shape[0] // ratio, ratio, shape[1] // ratio, ratio, -1, ratio).mean((1, 3, 5))
+        )
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     return box, parts[0], parts[1]
 
