@@ -244,8 +244,10 @@ def _options(files: CaseFiles, options: CaseOptions) -> dict[str, Any]:
     stated |= {"threads": options.threads, "weights": options.weights is not None}
     labels = files.labels
     stated["labels"] = labels if labels is None or not Path(labels).suffix else "csv"
+    # Nor a date: what SUV needs of the times is their distance, which stands with the PET's source.
+    left_out = ("sidecar", "injected_at", "scan_start")
     stated["pets"] = [
-        {key: value for key, value in asdict(pet).items() if value is not None and key != "sidecar"}
+        {key: value for key, value in asdict(pet).items() if value is not None and key not in left_out}
         for pet in files.pet_options
     ]
     return stated

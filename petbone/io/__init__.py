@@ -10,10 +10,6 @@ from typing import Any
 import numpy as np
 
 from petbone.errors import InputError
-from petbone.io.dicom import careful, find_series, is_dicom
-from petbone.io.dicom_pet import pet_facts
-from petbone.io.dicom_pixels import read_image
-from petbone.io.itk import SUFFIXES, read_itk
 from petbone.io.nifti import read_nifti, write_nifti
 from petbone.io.pet import PetWord, word_on_image
 from petbone.io.scan import Image, PetOptions, Scan
@@ -34,7 +30,11 @@ def read_ct(path: Path | str) -> Scan:
     """
     started = time.perf_counter()
     path = _existing(path)
-    if is_dicom(path):
+    if _is_dicom(path):
+        # pydicom and SimpleITK take half a second to import: paid for by those who read their formats.
+        from petbone.io.dicom import careful, find_series
+        from petbone.io.dicom_pixels import read_image
+
         with careful(path):
             image = read_image(path, find_series(path, "CT"), whole_numbers=True)
     else:
@@ -52,7 +52,7 @@ def read_labels(path: Path | str) -> Scan:
     """
     started = time.perf_counter()
     path = _existing(path)
-    if is_dicom(path):
+    if _is_dicom(path):
         raise InputError(f"{path}: DICOM; expected a label map as NIfTI, NRRD or MetaImage")
     image = _read_file(path, (np.uint8, np.uint16))
     volume = Volume(image.data, image.grid, Unit.LABEL)
@@ -70,7 +70,11 @@ def read_pet(path: Path | str, options: PetOptions | None = None) -> Scan:
     started = time.perf_counter()
     options = options or PetOptions()
     path = _existing(path)
-    if is_dicom(path):
+    if _is_dicom(path):
+        from petbone.io.dicom import careful, find_series
+        from petbone.io.dicom_pet import pet_facts
+        from petbone.io.dicom_pixels import read_image
+
         with careful(path):
             series = find_series(path, "PT")
             facts = pet_facts(path, series.headers, options)
@@ -121,8 +125,19 @@ def _existing(path: Path | str) -> Path:
     return path
 
 
+def _is_dicom(path: Path) -> bool:
+    """True for a folder, a zip file, and a single DICOM file: what `find_series` is to look at."""
+    if path.is_dir():
+        return True
+    with path.open("rb") as file:
+        start = file.read(132)
+    return start[:4] == b"PK\x03\x04" or start[128:132] == b"DICM"
+
+
 def _read_file(path: Path, dtypes: Sequence[type[np.generic]]) -> Image:
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in (".nrrd", ".nhdr", ".mha", ".mhd"):
+        from petbone.io.itk import read_itk
+
         return read_itk(path, dtypes)
     return read_nifti(path, dtypes)
 

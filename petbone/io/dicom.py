@@ -94,15 +94,6 @@ def careful(path: Path) -> Iterator[None]:
             ) from error
 
 
-def is_dicom(path: Path) -> bool:
-    """True for a folder, a zip file, and a single DICOM file: what `find_series` is to look at."""
-    if path.is_dir():
-        return True
-    with path.open("rb") as file:
-        start = file.read(132)
-    return start[:4] == b"PK\x03\x04" or start[128:132] == b"DICM"
-
-
 def find_series(path: Path, modality: str) -> Series:
     """The one series of `modality` (CT or PT) in a folder, whatever its depth, or in a zip file.
 

@@ -14,8 +14,6 @@ from petbone.errors import InputError
 from petbone.io.scan import Image
 from petbone.volume import Grid
 
-SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
-
 
 def read_itk(path: Path, dtypes: Sequence[type[np.generic]]) -> Image:
     """Image of an .nrrd, .nhdr, .mha or .mhd file in the first of `dtypes` that holds every value.
