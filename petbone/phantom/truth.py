@@ -47,9 +47,9 @@ def _bones(spec: PhantomSpec, body: Anatomy) -> dict[str, Any]:
     voxel_ml = float(np.prod(spec.ct_spacing_mm)) / 1000
     counts = np.bincount(body.bones[body.bones > 0], minlength=256)
     at_face = np.zeros(256, bool)
-    for axis in range(3):
-        for end in (0, -1):
-            at_face[np.take(body.bones, end, axis).ravel()] = True
+    b = body.bones
+    for face in (b[0], b[-1], b[:, 0], b[:, -1], b[:, :, 0], b[:, :, -1]):
+        at_face[face.ravel()] = True
     found = {}
     for bone in BONES:
         seen_ml = float(counts[bone.id]) * voxel_ml
