@@ -99,7 +99,6 @@ def run(
         raise typer.BadParameter("only 'report' is there yet", param_hint="--align")
     if labels is not None and bones is None:
         raise typer.BadParameter("--labels says whose labels a mask has; give the mask with --bones")
-    _check_memory(max_memory_gb)
     stated = _pet_options(
         pet,
         {"tracer": tracer, "units": units, "sidecar": sidecar, "dose_mbq": dose_mbq}
@@ -107,7 +106,7 @@ def run(
         {"weight_kg": weight_kg, "height_cm": height_cm, "sex": sex},
     )
     files = CaseFiles(tuple(pet), stated, ct, bones, labels)
-    options = CaseOptions(index, rule, device, threads, weights)
+    options = CaseOptions(index, rule, device, threads, weights, max_memory_gb)
     _case(files, options, output, overwrite, quiet, verbose)
 
 
@@ -157,6 +156,7 @@ def segment(
     device: Device = "auto",
     threads: Threads = None,
     weights: Weights = None,
+    max_memory_gb: MaxMemory = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -170,7 +170,7 @@ def segment(
     from petbone.results import refuse_existing_image
 
     refuse_existing_image(output, overwrite)
-    options = CaseOptions(device=device, threads=threads, weights=weights)
+    options = CaseOptions(device=device, threads=threads, weights=weights, max_memory_gb=max_memory_gb)
     with _steps(quiet, verbose) as steps:
         with steps("read"):
             scan = read_ct(ct)
@@ -339,10 +339,6 @@ def _pet_options(
     return tuple(PetOptions(**shared, **one) for one in chosen)
 
 
-def _check_memory(max_memory_gb: float | None) -> None:
-    del max_memory_gb
-
-
 def _case(files: Any, options: Any, output: Path, overwrite: bool, quiet: bool, verbose: bool) -> None:
     from petbone.pipeline import run_case
     from petbone.results import new_folder, write_case
@@ -353,9 +349,12 @@ def _case(files: Any, options: Any, output: Path, overwrite: bool, quiet: bool, 
     for warning in result.warnings:
         _say(f"note: {warning}", quiet)
     for pet in result.pets:
-        index = pet.index_table.iloc[0]
-        _say(f"{pet.tracer}: {len(pet.hotspot_table)} hotspots by {pet.facts['rule']['name']}", quiet)
-        del index
+        rule = pet.facts["rule"]["name"]
+        value = pet.index_table.set_index("index").loc[rule]
+        _say(
+            f"{pet.tracer}: {rule} {value['value']:.4g} {value['unit']}, {len(pet.hotspot_table)} hotspots",
+            quiet,
+        )
     _say(f"report: {output / 'report.html'}", quiet)
 
 

@@ -14,14 +14,18 @@ import numpy as np
 import petbone
 from petbone.burden import DEFINITIONS, Seen, bone_table, hotspot_hu, hotspot_table, what_was_seen
 from petbone.case import CaseResult, PetResult
-from petbone.errors import InputError, UsageError
+from petbone.errors import InputError, ResourceError, UsageError
 from petbone.hotspots import find_hotspots
 from petbone.indices import Index, choose_index, index_table, parse_indices, published_indices
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.labels import LabelTable
 from petbone.resample import occupancy
-from petbone.steps import Steps
+from petbone.steps import Steps, available_memory_gb
 from petbone.volume import Grid, Volume
+
+SEGMENT_BASE_GB = 0.7
+SEGMENT_BYTES_PER_VOXEL = 15.0
+"""Memory of finding bones, measured on CTs of 35 M and 120 M voxels with a tenth to spare."""
 
 TRACERS = ("naf", "choline", "psma", "fdg", "other")
 
@@ -46,6 +50,7 @@ class CaseOptions:
     device: str = "auto"
     threads: int | None = None
     weights: Path | None = None
+    max_memory_gb: float | None = None  # None: what the machine has
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +137,23 @@ def find_bones(ct: Volume, options: CaseOptions, steps: Steps) -> Skeleton:
     """The skeleton by petbone's own network, on the grid of the CT."""
     from petbone.net.segment import Segmenter  # torch is paid for by those who need it
 
+    refuse_small_machine(ct.grid, options.max_memory_gb)
     segmenter = Segmenter.load(options.weights, options.device, options.threads)
     found = segmenter.segment(ct, steps.progress)
     return Skeleton(found.bones, found.confidence, found.weights_sha256, found.notes)
+
+
+def refuse_small_machine(grid: Grid, max_memory_gb: float | None) -> None:
+    """Raise ResourceError, before the work, when a CT needs more memory than allowed or than there is."""
+    voxels = int(np.prod(grid.shape))
+    needed_gb = SEGMENT_BASE_GB + SEGMENT_BYTES_PER_VOXEL * voxels / 1e9
+    limit_gb = max_memory_gb if max_memory_gb is not None else available_memory_gb()
+    if limit_gb is not None and needed_gb > limit_gb:
+        whose = "--max-memory-gb allows" if max_memory_gb is not None else "this machine has free"
+        raise ResourceError(
+            f"a CT of {voxels / 1e6:.0f} M voxels needs about {needed_gb:.1f} GB and {whose} {limit_gb:.1f} GB; "
+            "segment on a larger machine and give the mask with --bones"
+        )
 
 
 def _masked(mask: Scan, files: CaseFiles) -> Skeleton:

@@ -302,6 +302,15 @@ def test_labels_without_a_mask_are_wrong_usage(one, cli, tmp_path):
     assert (answer.status, "--bones" in answer.err) == (2, True)
 
 
+def test_a_machine_too_small_says_how_much_is_needed(one, cli, tmp_path):
+    for command in (["run", one.ct, one.pet, "--units", "suv"], ["segment", one.ct]):
+        answer = cli(*command, "--max-memory-gb", 0.5, "-o", tmp_path / "out.nii.gz")
+        assert answer.status == 4
+        assert "0.7 GB" in answer.err
+        assert answer.err.count("\n") == 1
+        assert not (tmp_path / "out.nii.gz").exists()
+
+
 def test_suv_prints_factor_and_rule(one, cli, tmp_path):
     answer = cli("suv", one.pet, "--units", "suv", "--json", "-o", tmp_path / "suv.nii.gz")
     assert answer.status == 0, answer.err
