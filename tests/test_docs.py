@@ -1,0 +1,26 @@
+"""The documents say what the files hold."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS
+from petbone.indices import COLUMNS, parse_indices
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "columns", [BONE_COLUMNS, HOTSPOT_COLUMNS, COLUMNS], ids=["bones", "hotspots", "indices"]
+)
+def test_every_column_is_explained(columns):
+    explained = set(re.findall(r"`(\w+)`", (ROOT / "docs/outputs.md").read_text(encoding="utf-8")))
+    assert set(columns) <= explained
+
+
+def test_the_example_of_own_indices_can_be_used():
+    (index,) = parse_indices(
+        (ROOT / "configs/my_indices.toml").read_text(encoding="utf-8"), "my_indices.toml"
+    )
+    assert index.rule.min_volume_ml == 1.5
