@@ -9,11 +9,11 @@ up) with the maps that `petbone.net.synth.Anatomy` holds. Sources and licences: 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 import body
 import numpy as np
+import phantom_anatomy
 import voxelise
 from voxelise import Frame
 
@@ -116,17 +116,20 @@ def main() -> None:
     cache = options.cache.expanduser()
     cache.mkdir(parents=True, exist_ok=True)
     meshes = load_meshes(options.meshes)
-    for name, posed in (("arms_down", meshes), ("arms_up", raise_arms(meshes))):
-        start = time.perf_counter()
-        anatomy = build(posed, name, FRAME)
-        path = cache / f"{name}.npz"
-        anatomy.save(path)
-        seen = np.unique(anatomy.labels)
-        missing = [n for n, b in BY_NAME.items() if b.id <= 62 and b.id not in seen]
-        print(
-            f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {len(seen) - 1} bones, missing {missing}, "
-            f"{time.perf_counter() - start:.0f} s"
-        )
+    standard = build(meshes, "arms_down", FRAME)
+    keep(standard, cache)
+    keep(build(raise_arms(meshes), "arms_up", FRAME), cache)
+    for name in phantom_anatomy.SHAPES:
+        keep(phantom_anatomy.build(name, standard), cache)
+
+
+def keep(anatomy: Anatomy, cache: Path) -> None:
+    """Write an anatomy and say what is in it."""
+    path = cache / f"{anatomy.name}.npz"
+    anatomy.save(path)
+    seen = np.unique(anatomy.labels)
+    missing = [n for n, b in BY_NAME.items() if b.id <= 62 and b.id not in seen]
+    print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {len(seen) - 1} bones, missing {missing}")
 
 
 if __name__ == "__main__":
