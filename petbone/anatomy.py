@@ -90,6 +90,9 @@ BY_NAME: dict[str, Bone] = {bone.name: bone for bone in ALL_BONES}
 SKELETON_49: tuple[int, ...] = tuple(range(1, 50))
 """Labels of the 49 bones of Lindgren Belal et al. 2019: the default denominator of a skeletal index."""
 
+SPINE_AND_RIB_VARIANTS: tuple[int, ...] = (63, 64, 65, 66)
+"""A 13th thoracic or 6th lumbar vertebra and 13th ribs: spine and ribs like the 49, and counted with them."""
+
 
 def _standard_volumes_ml() -> dict[int, float]:
     spine = {"C": (11, 13, 10, 10, 11, 12, 13), "L": (54, 57, 59, 60, 56), "T": (24, 25, 26, 28, 29, 30)}

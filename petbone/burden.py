@@ -46,10 +46,12 @@ DEFINITIONS: dict[str, str] = {
     "suv_median": "occupancy-weighted median",
     "suv_max": "highest SUV of the voxels that are at least half bone (the fullest, where none is)",
     "suv_peak": "IBSI global peak: highest mean over a sphere of 6.2 mm radius (1 cm3) centred on a voxel "
-    "of the region that counts for suv_max; the sphere may leave the region",
+    "of the region that counts for suv_max; the sphere may leave the region, so a hotter "
+    "neighbour can lift it",
     "suv_peak_local": "IBSI local peak: the same sphere at the voxel of SUVmax",
     "suv_peak_eanm": "as suv_peak, with the EANM sphere of 12 mm diameter",
-    "hotspot_count": "hotspots of which this bone holds the largest share",
+    "hotspot_count": "hotspots of which this bone holds the largest share; empty, as are the next columns, "
+    "for bones that the rule does not search",
     "hotspot_volume_ml": "sum of occupancy by this bone x voxel volume, over the voxels of all hotspots",
     "hotspot_fraction": "hotspot_volume_ml / pet_volume_ml",
     "hotspot_tlu_g": "sum of SUV x occupancy by this bone x voxel volume, over the voxels of all hotspots",
@@ -125,12 +127,16 @@ def bone_table(
     occupied: Occupancy,
     hotspots: Volume,
     seen: dict[int, Seen],
+    searched: tuple[int, ...],
     confidence: dict[int, float] | None = None,
 ) -> pd.DataFrame:
-    """A row per bone (all 62, and the variants that occur), the columns of `BONE_COLUMNS`."""
+    """A row per bone (all 62, and the variants that occur), the columns of `BONE_COLUMNS`.
+
+    `searched` are the labels of the rule that found the hotspots; other bones have no hotspot columns.
+    """
     values = suv.data.reshape(-1)
     numbers = hotspots.data.reshape(-1)
-    owners = hotspot_owners(occupied, hotspots)
+    owners = _shares(occupied, hotspots, searched).argmax(axis=1)
     spheres = Spheres(suv)
     rows = []
     for bone in ALL_BONES:
@@ -148,12 +154,13 @@ def bone_table(
         if voxel.size:
             value = values[voxel].astype(np.float64)
             row |= _uptake(suv, spheres, voxel, fraction, value)
-            hot = numbers[voxel] > 0
-            volume_ml = float(fraction[hot].sum() * suv.grid.voxel_ml)
-            row["hotspot_count"] = int((owners == bone.id).sum())
-            row["hotspot_volume_ml"] = volume_ml
-            row["hotspot_fraction"] = volume_ml / row["pet_volume_ml"]
-            row["hotspot_tlu_g"] = float((fraction[hot] * value[hot]).sum() * suv.grid.voxel_ml)
+            if bone.id in searched:
+                hot = numbers[voxel] > 0
+                volume_ml = float(fraction[hot].sum() * suv.grid.voxel_ml)
+                row["hotspot_count"] = int((owners == bone.id).sum())
+                row["hotspot_volume_ml"] = volume_ml
+                row["hotspot_fraction"] = volume_ml / row["pet_volume_ml"]
+                row["hotspot_tlu_g"] = float((fraction[hot] * value[hot]).sum() * suv.grid.voxel_ml)
         rows.append(row)
     table = pd.DataFrame(rows, columns=BONE_COLUMNS)
     table["hotspot_count"] = table["hotspot_count"].astype("Int64")
@@ -194,16 +201,10 @@ def weighted_median(value: npt.NDArray[np.float64], weight: npt.NDArray[np.float
     return middle
 
 
-def hotspot_owners(occupied: Occupancy, hotspots: Volume) -> npt.NDArray[np.int64]:
-    """(n,) label of the bone with the largest share of each hotspot, in the order of the numbers."""
-    owners: npt.NDArray[np.int64] = _shares(occupied, hotspots).argmax(axis=1)
-    return owners
-
-
-def _shares(occupied: Occupancy, hotspots: Volume) -> npt.NDArray[np.float64]:
-    """(n, 256) sum of occupancy of each hotspot by label."""
+def _shares(occupied: Occupancy, hotspots: Volume, searched: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """(n, 256) sum of occupancy of each hotspot by label, of the searched labels."""
     number = hotspots.data.reshape(-1)[occupied.voxel].astype(np.int64)
-    inside = number > 0
+    inside = (number > 0) & np.isin(occupied.label, searched)
     n = int(hotspots.data.max(initial=0))
     key = (number[inside] - 1) * 256 + occupied.label[inside]
     shares = np.bincount(key, occupied.fraction[inside], minlength=n * 256).astype(np.float64)
@@ -228,7 +229,7 @@ def hotspot_table(
     inside = np.flatnonzero(number)
     inside = inside[np.argsort(number[inside], kind="stable")]
     starts = np.searchsorted(number[inside], np.arange(1, int(hotspots.data.max(initial=0)) + 2))
-    shares = _shares(occupied, hotspots)
+    shares = _shares(occupied, hotspots, searched)
     spheres = Spheres(suv)
     rows = []
     for n, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True), start=1):

@@ -28,7 +28,7 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="New folder for the
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a folder of earlier results.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda: where the network runs.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the network; default: all cores.")]
-Weights = Annotated[Path | None, typer.Option(help="Weights of your own (.safetensors).")]
+Weights = Annotated[Path | None, typer.Option(help="Weights made by scripts/train_bones.py (.safetensors).")]
 MaxMemory = Annotated[
     float | None, typer.Option(min=0.1, help="Refuse a case expected to need more than this.")
 ]
@@ -327,6 +327,8 @@ def _pet_options(
         if values is not None and len(values) not in (1, len(pets)):
             flag = "--" + name.replace("_", "-")
             raise typer.BadParameter(f"given {len(values)} times for {len(pets)} PETs", param_hint=flag)
+    if shared["sex"] not in (None, "M", "F", "O"):
+        raise typer.BadParameter(f"{shared['sex']!r} is not M, F or O", param_hint="--sex")
     for tracer in each["tracer"] or []:
         if tracer not in TRACERS:
             raise typer.BadParameter(f"{tracer!r} is not one of {', '.join(TRACERS)}", param_hint="--tracer")
@@ -340,6 +342,8 @@ def _pet_options(
 
 
 def _case(files: Any, options: Any, output: Path, overwrite: bool, quiet: bool, verbose: bool) -> None:
+    import pandas as pd
+
     from petbone.pipeline import run_case
     from petbone.results import new_folder, write_case
 
@@ -351,10 +355,8 @@ def _case(files: Any, options: Any, output: Path, overwrite: bool, quiet: bool, 
     for pet in result.pets:
         rule = pet.facts["rule"]["name"]
         value = pet.index_table.set_index("index").loc[rule]
-        _say(
-            f"{pet.tracer}: {rule} {value['value']:.4g} {value['unit']}, {len(pet.hotspot_table)} hotspots",
-            quiet,
-        )
+        shown = "has no value" if pd.isna(value["value"]) else f"{value['value']:.4g} {value['unit']}"
+        _say(f"{pet.tracer}: {rule} {shown}, {len(pet.hotspot_table)} hotspots", quiet)
     _say(f"report: {output / 'report.html'}", quiet)
 
 

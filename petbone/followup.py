@@ -13,7 +13,7 @@ def concordance(pets: Sequence[PetResult]) -> pd.DataFrame:
     """A row per bone: what each tracer shows, and which of them have a hotspot in it.
 
     `concordance` is ``all``, ``none`` or the tracers that have a hotspot (by their own rule, any volume in
-    this bone); empty where a tracer does not see the bone.
+    this bone); empty where a tracer does not see the bone or its rule does not search it.
     """
     first = pets[0].bone_table
     table = first[["id", "name", "status"]].copy()
@@ -22,10 +22,11 @@ def concordance(pets: Sequence[PetResult]) -> pd.DataFrame:
         bones = pet.bone_table.set_index("id").reindex(table["id"])
         for column in ("suv_max", "suv_mean", "hotspot_count", "hotspot_volume_ml"):
             table[f"{column}_{pet.tracer}"] = bones[column].to_numpy()
-        hot.append(pd.Series((bones["hotspot_volume_ml"] > 0).to_numpy(), name=pet.tracer))
+        hot.append(pd.Series((bones["hotspot_volume_ml"] > 0).fillna(False).to_numpy(bool), name=pet.tracer))
     found = pd.concat(hot, axis=1)
     names = found.apply(lambda row: " ".join(found.columns[row]) or "none", axis=1)
     names = names.where(~found.all(axis=1), "all")
-    unseen = pd.concat([table[f"suv_mean_{pet.tracer}"].isna() for pet in pets], axis=1).any(axis=1)
+    # Not seen, or not searched by the rule.
+    unseen = pd.concat([table[f"hotspot_volume_ml_{pet.tracer}"].isna() for pet in pets], axis=1).any(axis=1)
     table["concordance"] = names.where(~unseen.to_numpy())
     return table

@@ -1,9 +1,10 @@
 """Hotspots: connected voxels of high uptake inside bone, on the grid of the PET.
 
 A voxel can belong to a hotspot if any bone of the rule fills a part of it; how large that part is decides
-how much the voxel counts in every volume and sum. A *core* voxel is at least half bone: SUVmax is read from
-core voxels alone (from the fullest ones where a thin bone has none), so that a hot bladder beside the sacrum
-does not become the SUVmax of bone.
+how much the voxel counts in every volume and sum. A *core* voxel is at least half bone, or, where a bone is
+thinner than that, no neighbour holds more bone than it. A hotspot holds a core voxel: what is hot at the
+fringe of bone alone is the neighbour's heat (a bladder beside the sacrum). SUVmax is read from voxels at
+least half bone, from the fullest where there is none.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from petbone.anatomy import SKELETON_49
+from petbone.anatomy import SKELETON_49, SPINE_AND_RIB_VARIANTS
 from petbone.resample import Occupancy
 from petbone.volume import Box, Unit, Volume
 
@@ -48,7 +49,7 @@ class HotspotRule:
     fraction: float = 0.5
     connectivity: Literal[6, 18, 26] = 26
     min_volume_ml: float = 0.0
-    bones: tuple[int, ...] = SKELETON_49
+    bones: tuple[int, ...] = SKELETON_49 + SPINE_AND_RIB_VARIANTS
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.threshold):
@@ -61,6 +62,10 @@ class HotspotRule:
             raise ValueError(f"rule {self.name}: connectivity must be 6, 18 or 26, got {self.connectivity}")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"rule {self.name}: fraction must be in (0, 1], got {self.fraction}")
+        if self.method != "fixed" and self.threshold <= 0:
+            raise ValueError(
+                f"rule {self.name}: {self.method} needs a threshold above 0, got {self.threshold}"
+            )
         if not self.min_volume_ml >= 0:
             raise ValueError(
                 f"rule {self.name}: min_volume_ml must not be negative, got {self.min_volume_ml}"
@@ -82,6 +87,7 @@ def core(fraction: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 def find_hotspots(suv: Volume, bones: Occupancy, rule: HotspotRule) -> Volume:
     """Hotspot numbers on the grid of `suv`, uint16, 1 = highest SUVmax; 0 elsewhere.
 
+    What passes the threshold at the fringe of bone only is no hotspot; `left_out_ml` says how much that is.
     Raises ValueError when `suv` is not SUV or lies on another grid than `bones`.
     """
     if suv.unit is not Unit.SUV:
@@ -92,25 +98,50 @@ def find_hotspots(suv: Volume, bones: Occupancy, rule: HotspotRule) -> Volume:
     voxel, fraction = bones.total(rule.bones)
     seeds = rule.above(suv.data.reshape(-1)[voxel])
     if seeds.any():
-        # Hot voxels are few: everything happens in the box that holds them. Where they can grow it holds all
-        # bone, and the surroundings from which the background is taken.
-        fixed = rule.method == "fixed"
-        kept = seeds if fixed else np.ones_like(seeds)
-        ijk = np.array(np.unravel_index(voxel[kept], suv.grid.shape))
-        margin = 0 if fixed else np.ceil(_BACKGROUND_REACH_MM / suv.grid.spacing_mm).astype(int)
-        low = np.maximum(ijk.min(axis=1) - margin, 0)
-        high = np.minimum(ijk.max(axis=1) + margin + 1, suv.grid.shape)
+        # Hot voxels are few: everything happens in a box round them. Where they can grow it holds all bone
+        # and the surroundings from which the background is taken.
+        ijk = np.array(np.unravel_index(voxel, suv.grid.shape))
+        wanted = ijk[:, seeds] if rule.method == "fixed" else ijk
+        reach_mm = 0.0 if rule.method == "fixed" else _BACKGROUND_REACH_MM
+        margin = np.ceil(reach_mm / suv.grid.spacing_mm).astype(int) + 1
+        low = np.maximum(wanted.min(axis=1) - margin, 0)
+        high = np.minimum(wanted.max(axis=1) + margin + 1, suv.grid.shape)
         box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
-        occupied = np.zeros([s.stop - s.start for s in box], dtype=np.float32)
-        inside = tuple(ijk - np.array([[s.start] for s in box]))
-        occupied[inside] = fraction[kept]
+        near = ((ijk >= low[:, None]) & (ijk < high[:, None])).all(axis=0)
+        inside = tuple(ijk[:, near] - low[:, None])
+        occupied = np.zeros(high - low, dtype=np.float32)
+        occupied[inside] = fraction[near]
         hot = np.zeros(occupied.shape, dtype=bool)
-        hot[inside] = seeds[kept]
-        found = cc3d.connected_components(hot, connectivity=rule.connectivity).astype(np.int32)
-        if not fixed:
+        hot[inside] = seeds[near]
+        found = _without_fringe(connected(hot, rule.connectivity), occupied)
+        if rule.method != "fixed":
             found = _regrown(suv.cropped(box), occupied, found, rule)
-        hotspots[box] = _ranked(found, suv.cropped(box), inside, fraction[kept], rule)
+        hotspots[box] = _ranked(found, suv.cropped(box), inside, fraction[near], rule)
     return suv.with_data(hotspots, Unit.LABEL)
+
+
+def left_out_ml(suv: Volume, bones: Occupancy, rule: HotspotRule, hotspots: Volume) -> float:
+    """Volume of bone past the threshold that is in no hotspot: at the fringe of bone, or too small."""
+    voxel, fraction = bones.total(rule.bones)
+    lost = rule.above(suv.data.reshape(-1)[voxel]) & (hotspots.data.reshape(-1)[voxel] == 0)
+    return float(fraction[lost].sum() * suv.grid.voxel_ml)
+
+
+def connected(mask: npt.NDArray[np.bool_], connectivity: Literal[6, 18, 26]) -> npt.NDArray[np.int32]:
+    """Connected components of `mask`, numbered from 1."""
+    # cc3d 4.1 fails on some masks one voxel thick; an empty rim avoids it.
+    padded = np.pad(mask, 1)
+    labels = cc3d.connected_components(padded, connectivity=connectivity)
+    return labels[1:-1, 1:-1, 1:-1].astype(np.int32)
+
+
+def _without_fringe(found: npt.NDArray[np.int32], occupied: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    """The components that hold a core voxel."""
+    fullest_near = ndimage.maximum_filter(occupied, size=3, mode="constant")
+    is_core = (occupied >= CORE_OCCUPANCY - 1e-6) | (occupied >= fullest_near - 1e-6)
+    kept = np.zeros(int(found.max(initial=0)) + 1, dtype=bool)
+    kept[found[is_core & (occupied > 0)]] = True
+    return np.where(kept[found], found, 0)
 
 
 def _bounding_box(mask: npt.NDArray[np.bool_]) -> Box:
@@ -160,6 +191,8 @@ def _regrown(
     grown = np.zeros_like(seeds)
     peaks = []
     for number, box in enumerate(ndimage.find_objects(seeds), start=1):
+        if box is None:
+            continue
         inside = (seeds[box] == number) & core_mask(occupied[box], seeds[box] == number)
         at = np.unravel_index(np.where(inside, suv.data[box], -np.inf).argmax(), inside.shape)
         place = tuple(int(a) + s.start for a, s in zip(at, box, strict=True))
@@ -170,6 +203,7 @@ def _regrown(
         threshold = rule.fraction * highest
         if rule.method == "a50":
             threshold = 0.5 * (highest + local_background(suv, place))
+        threshold = min(threshold, highest)  # the hottest voxel always belongs to its hotspot
         region, box = _connected_at(suv, occupied, place, threshold, rule)
         region &= grown[box] == 0
         grown[box][region] = number
@@ -194,7 +228,7 @@ def _connected_at(
     while True:
         box = _box_around(place, margin, suv.grid.shape)
         mask = (suv.data[box] >= np.float32(threshold)) & (occupied[box] > 0)
-        labels = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=rule.connectivity)
+        labels = connected(mask, rule.connectivity)
         region = labels == labels[tuple(p - s.start for p, s in zip(place, box, strict=True))]
         region &= mask
         used = _bounding_box(region)
@@ -223,7 +257,7 @@ def local_background(suv: Volume, place: tuple[int, ...]) -> float:
     box = _box_around(place, margin, suv.grid.shape)
     values = suv.data[box]
     hot = values >= 0.7 * suv.data[place]
-    labels = cc3d.connected_components(np.ascontiguousarray(hot), connectivity=26)
+    labels = connected(hot, 26)
     focus = labels == labels[tuple(p - s.start for p, s in zip(place, box, strict=True))]
     away_mm = ndimage.distance_transform_edt(~focus, sampling=suv.grid.spacing_mm)
     shell = np.abs(away_mm - 25.0) <= suv.grid.spacing_mm.mean() / 2

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from petbone.anatomy import BONES, BY_NAME, SKELETON_49, STANDARD_VOLUME_ML
+from petbone.anatomy import (
+    BONES,
+    BY_NAME,
+    SKELETON_49,
+    SPINE_AND_RIB_VARIANTS,
+    STANDARD_VOLUME_ML,
+)
 from petbone.hotspots import HotspotRule, core, find_hotspots
 from petbone.resample import Occupancy
 from petbone.volume import Volume
@@ -23,8 +29,8 @@ from petbone.volume import Volume
 Statistic = Literal["volume_percent", "volume_ml", "tlu_g", "suv_mean", "suv_max"]
 
 BONE_SETS: dict[str, tuple[int, ...]] = {
-    "skeleton_49": SKELETON_49,
-    "skeleton_62": tuple(bone.id for bone in BONES),
+    "skeleton_49": SKELETON_49 + SPINE_AND_RIB_VARIANTS,
+    "skeleton_62": tuple(bone.id for bone in BONES) + SPINE_AND_RIB_VARIANTS,
 }
 
 COLUMNS = (
@@ -65,7 +71,8 @@ def parse_indices(text: str, source: str) -> tuple[Index, ...]:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{source}: not TOML: {error}") from error
     tables = document.get("index")
-    if not isinstance(tables, list) or not tables or set(document) != {"index"}:
+    proper = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
+    if not proper or not tables or set(document) != {"index"}:
         raise ValueError(f"{source}: expected [[index]] tables and nothing else, found {sorted(document)}")
     indices = tuple(_parse(table, source) for table in tables)
     names = [index.name for index in indices]
@@ -88,6 +95,9 @@ def _parse(table: dict[str, Any], source: str) -> Index:
         )
     bones, labels = _bone_set(table.get("bones", "skeleton_49"), f"{source}: index {name}")
     rule = None
+    pointless = sorted(set(table) & {"threshold", *_RULE_KEYS}) if statistic.startswith("suv_") else []
+    if pointless:
+        raise ValueError(f"{source}: index {name}: {statistic} has no {', '.join(pointless)}; leave it out")
     if not statistic.startswith("suv_"):
         if "threshold" not in table:
             raise ValueError(f"{source}: index {name}: {statistic} needs a threshold")
@@ -112,7 +122,7 @@ def _parse(table: dict[str, Any], source: str) -> Index:
 def _bone_set(value: object, where: str) -> tuple[str, tuple[int, ...]]:
     if isinstance(value, str) and value in BONE_SETS:
         return value, BONE_SETS[value]
-    if isinstance(value, list) and value and all(name in BY_NAME for name in value):
+    if isinstance(value, list) and value and all(isinstance(name, str) and name in BY_NAME for name in value):
         return " ".join(value), tuple(BY_NAME[name].id for name in value)
     raise ValueError(
         f"{where}: bones must be one of {sorted(BONE_SETS)} or a list of bone names, got {value!r}"
@@ -135,11 +145,14 @@ def choose_index(indices: Iterable[Index], tracer: str, name: str | None) -> tup
         if name not in by_name:
             raise ValueError(f"no index {name!r} with a hotspot rule; there are {', '.join(by_name)}")
         return by_name[name], ""
+    usual = DEFAULT_INDEX.get(tracer, "SUV3")
+    if usual not in by_name:
+        raise ValueError(f"{usual} has no hotspot rule here; there are {', '.join(by_name)}")
     if tracer in DEFAULT_INDEX:
-        return by_name[DEFAULT_INDEX[tracer]], ""
-    return by_name["SUV3"], (
+        return by_name[usual], ""
+    return by_name[usual], (
         f"Hotspots are listed by SUV3, a rule made for PSMA: none is known for the tracer '{tracer}'. "
-        "Choose with --index or --rule."
+        "Choose one with --index NAME."
     )
 
 
@@ -163,11 +176,12 @@ def index_table(
         row["denominator_seen_fraction"] = seen_fraction(index.labels, seen)
         if index.rule is not None:
             # Two indices of one rule (FTV10 and TLF10) share the search.
-            key = HotspotRule(**{**index.rule.__dict__, "name": ""})
+            key = replace(index.rule, name="")
             if key not in found:
                 found[key] = find_hotspots(suv, bones, index.rule)
             hot = found[key].data.reshape(-1)[voxel] > 0
-            row["numerator_ml"] = float(fraction[hot].sum() * suv.grid.voxel_ml)
+            numerator_ml = float(fraction[hot].sum() * suv.grid.voxel_ml)
+            row["numerator_ml"] = numerator_ml if voxel.size else None
             row |= {
                 "threshold": index.rule.threshold,
                 "operator": index.rule.operator,
@@ -175,7 +189,7 @@ def index_table(
                 "min_volume_ml": index.rule.min_volume_ml,
             }
             tlu_g = float((fraction[hot] * value[hot]).sum() * suv.grid.voxel_ml)
-            row["value"] = _hotspot_value(index.statistic, row["numerator_ml"], tlu_g, row["denominator_ml"])
+            row["value"] = _hotspot_value(index.statistic, numerator_ml, tlu_g, row["denominator_ml"])
         elif voxel.size:
             mean = float((fraction * value).sum() / fraction.sum())
             row["value"] = mean if index.statistic == "suv_mean" else float(value[core(fraction)].max())
@@ -184,8 +198,8 @@ def index_table(
 
 
 def seen_fraction(labels: Iterable[int], seen: dict[int, float]) -> float:
-    """Part of the volume of these bones that was seen, by the volumes of the standard skeleton."""
-    labels = list(labels)
+    """Part of the volume of these bones that was seen, by the standard skeleton, which has no variants."""
+    labels = [label for label in labels if label not in SPINE_AND_RIB_VARIANTS]
     whole = sum(STANDARD_VOLUME_ML[label] for label in labels)
     return sum(STANDARD_VOLUME_ML[label] * seen.get(label, 0.0) for label in labels) / whole
 

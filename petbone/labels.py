@@ -89,7 +89,8 @@ class LabelTable:
         try:
             return _parse("csv", name, path.read_text("utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{name}: cannot be read: {type(error).__name__}") from None
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise InputError(f"{name}: label table cannot be read: {reason}") from None
 
     @staticmethod
     def for_file(volume: Volume, label_names: Mapping[int, str] | None = None) -> LabelTable:
@@ -222,10 +223,12 @@ def _parse(name: str, where: str, text: str) -> LabelTable:
         raise InputError(f"{where}: expected a table with the columns label,name")
     parsed: list[tuple[int, str, str | None]] = []
     for number, row in enumerate(rows, start=1):
-        if not re.fullmatch(r"\d+", (row["label"] or "").strip()):
+        if not re.fullmatch(r"\d+", (row["label"] or "").strip()) or int(row["label"]) > 65535:
             raise InputError(
-                f"{where}: row {number}: the label {row['label']!r} is no whole number from 0 on"
+                f"{where}: row {number}: the label {row['label']!r} is no whole number from 0 to 65535"
             )
+        if not (row["name"] or row.get("bone") or "").strip():
+            raise InputError(f"{where}: row {number}: no name; expected a bone, or - for what is none")
         parsed.append((int(row["label"]), row["name"] or "", row.get("bone")))
     comments = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
     source = next((c.removeprefix("source: ") for c in comments if c.startswith("source: ")), "a file")

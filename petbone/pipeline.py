@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import petbone
+from petbone.anatomy import BY_ID, SPINE_AND_RIB_VARIANTS
 from petbone.burden import DEFINITIONS, Seen, bone_table, hotspot_hu, hotspot_table, what_was_seen
 from petbone.case import CaseResult, PetResult
 from petbone.errors import InputError, ResourceError, UsageError
-from petbone.hotspots import find_hotspots
+from petbone.hotspots import find_hotspots, left_out_ml
 from petbone.indices import Index, choose_index, index_table, parse_indices, published_indices
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.labels import LabelTable
@@ -65,9 +67,9 @@ class Skeleton:
 
 def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult:
     """Measure one patient. Raises InputError when an input cannot be used."""
-    indices = all_indices(options.rule)
-    if options.index is not None:
-        _chosen(indices, "", options.index)  # refused before the work, not after
+    indices, wanted = all_indices(options)
+    if wanted is not None:
+        _chosen(indices, "", wanted)  # refused before the work, not after
     with steps("read"):
         ct, mask, pets = _read(files)
     tracers = [tracer_of(pet) for pet in pets]
@@ -92,11 +94,11 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
     results = []
     guesses = [guess for pet in pets if pet.suv for guess in pet.suv.assumptions]
     for pet in pets:
-        index, guess = _chosen(indices, tracer_of(pet), options.index)
+        index, guess = _chosen(indices, tracer_of(pet), wanted)
         result, notes = measure(pet, ct, skeleton, indices, index, steps)
         results.append(result)
         guesses += [guess] if guess else []
-        warnings += notes
+        warnings += [f"{result.tracer}: {note}" for note in notes] if len(pets) > 1 else notes
     warnings = list(dict.fromkeys([*guesses, *warnings]))
     return CaseResult(
         ct=None if ct is None else ct.volume,
@@ -183,6 +185,10 @@ def measure(
     with steps("carry bones to the PET"):
         occupied = occupancy(skeleton.bones, suv.grid)
         seen = what_was_seen(skeleton.bones, occupied)
+    if not occupied.voxel.size:
+        raise InputError(
+            f"the {tracer} PET holds no bone of the bone map; expected images of one examination"
+        )
     with steps("measure"):
         hotspots = find_hotspots(suv, occupied, index.rule)
         hu_mean = None
@@ -190,11 +196,11 @@ def measure(
             hu_mean = hotspot_hu(ct.volume, skeleton.bones, hotspots, index.rule.bones)
         elif ct is not None:
             notes.append("the bone map lies on another grid than the CT, so hotspots have no mean HU")
-        bones = bone_table(suv, occupied, hotspots, seen, skeleton.confidence)
+        bones = bone_table(suv, occupied, hotspots, seen, index.rule.bones, skeleton.confidence)
         spots = hotspot_table(suv, occupied, hotspots, index.rule.bones, skeleton.confidence, hu_mean)
         parts = {label: state.fraction or 0.0 for label, state in seen.items()}
         table = index_table(indices, suv, occupied, parts, tracer)
-    notes += _what_is_missing(seen)
+    notes += _remarks(seen, bones, index, left_out_ml(suv, occupied, index.rule, hotspots))
     facts = {
         "suv": suv_facts(pet),
         "rule": asdict(index.rule) | {"bones": index.bones, "reference": index.reference},
@@ -215,9 +221,29 @@ def _chosen(indices: tuple[Index, ...], tracer: str, name: str | None) -> tuple[
         raise UsageError(f"--index: {error}") from error
 
 
-def _what_is_missing(seen: dict[int, Seen]) -> list[str]:
-    beyond = sum("pet" in state.cut_by.split() for state in seen.values())
-    return [f"{beyond} bones reach out of the PET; their values cover the part inside"] if beyond else []
+def _remarks(seen: dict[int, Seen], bones: pd.DataFrame, index: Index, lost_ml: float) -> list[str]:
+    """What a reader of the tables would otherwise not see."""
+    assert index.rule is not None
+    said = []
+    outside = [state for state in seen.values() if "pet" in state.cut_by.split()]
+    unseen = sum(state.fraction == 0 for state in outside)
+    if outside:
+        said.append(
+            f"{len(outside)} bones reach out of the PET ({unseen} wholly); values cover the part inside"
+        )
+    variants = [BY_ID[label].name for label in SPINE_AND_RIB_VARIANTS if seen[label].status != "absent"]
+    if variants:
+        said.append(f"{', '.join(variants)} found; counted with the 49 bones")
+    hot = bones[(bones["suv_max"] >= index.rule.threshold) & ~bones["id"].isin(index.rule.bones)]
+    if len(hot):
+        listed = ", ".join(f"{row['name']} (SUVmax {row['suv_max']:.1f})" for _, row in hot.iterrows())
+        said.append(f"past the threshold of {index.name} but not among its bones: {listed}")
+    if lost_ml > 0:
+        said.append(
+            f"{lost_ml:.2f} mL of bone past the threshold of {index.name} belong to no hotspot: heat from "
+            "outside at the fringe of bone, or foci smaller or cooler than the rule wants"
+        )
+    return said
 
 
 def suv_facts(pet: Scan) -> dict[str, Any]:
@@ -228,18 +254,24 @@ def suv_facts(pet: Scan) -> dict[str, Any]:
     return stated | {"factor": pet.suv.factor, "rule": pet.suv.rule, "assumptions": list(pet.suv.assumptions)}
 
 
-def all_indices(rule: Path | None) -> tuple[Index, ...]:
-    """The published indices and those of the user's TOML file; the user's win where names are equal."""
+def all_indices(options: CaseOptions) -> tuple[tuple[Index, ...], str | None]:
+    """The user's indices, the published ones whose names she does not use, and whose hotspots are listed.
+
+    Without --index that is the only index of her file that has a rule, if there is one only; None: by tracer.
+    """
+    rule = options.rule
     if rule is None:
-        return published_indices()
+        return published_indices(), options.index
     try:
         own = parse_indices(rule.read_text(encoding="utf-8"), str(rule))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{rule}: cannot be read: {error.__class__.__name__}") from error
+    except OSError as error:
+        raise InputError(f"{rule}: cannot be read: {error.strerror}; expected a TOML file") from error
     except ValueError as error:
         raise InputError(str(error)) from error
     names = {index.name for index in own}
-    return own + tuple(index for index in published_indices() if index.name not in names)
+    ruled = [index.name for index in own if index.rule is not None]
+    wanted = options.index or (ruled[0] if len(ruled) == 1 else None)
+    return own + tuple(index for index in published_indices() if index.name not in names), wanted
 
 
 def refuse_no_overlap(pet: Path, pet_grid: Grid, other: Path | None, other_grid: Grid) -> None:

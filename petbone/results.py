@@ -51,26 +51,42 @@ def refuse_existing(folder: Path, overwrite: bool, mark: str = MARK) -> None:
 def new_folder(folder: Path, overwrite: bool = False, mark: str = MARK) -> Iterator[Path]:
     """A folder to write into: takes the name `folder` when the body ends well, vanishes otherwise."""
     refuse_existing(folder, overwrite, mark)
+    whole = folder.absolute()
+    if whole == Path.cwd() or whole in Path.cwd().parents:
+        raise InputError(
+            f"{folder}: is the folder that you are in; expected a new one: choose another with -o"
+        )
+    # Where the results will stand, or as near as there is a folder: a refused case leaves no folders behind.
+    ground = next(parent for parent in whole.parents if parent.exists())
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=ground))
     except OSError as error:
         raise InputError(f"{folder}: cannot be made: {error.strerror}; choose another with -o") from error
     try:
         yield part
-        part.chmod(0o755)
-        if folder.exists():
-            # The old results leave only when the new ones are whole.
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".old", dir=folder.parent))
-            folder.replace(old)
-            part.replace(folder)
-            shutil.rmtree(old)
-        else:
-            part.replace(folder)
-    except OSError as error:
-        raise ResourceError(f"{folder}: cannot be written: {error.strerror}") from error
+        try:
+            _take_name(part, whole)
+        except OSError as error:
+            raise ResourceError(f"{folder}: cannot be written: {error.strerror}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _take_name(part: Path, folder: Path) -> None:
+    """Rename `part` to `folder`; results that stand there leave only when the new ones have their place."""
+    part.chmod(0o755)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        part.replace(folder)
+        return
+    old = folder.with_name(f".{folder.name}-{part.name}.old")
+    folder.replace(old)
+    try:
+        part.replace(folder)
+    except OSError:
+        old.replace(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def refuse_existing_image(path: Path, overwrite: bool) -> None:
@@ -84,26 +100,32 @@ def refuse_existing_image(path: Path, overwrite: bool) -> None:
 
 
 def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
-    """Write every file of the contract into `folder`, which exists."""
-    with steps("write"), ThreadPoolExecutor() as pool:
-        # Compression releases the interpreter, so the images go out side by side.
-        jobs = [pool.submit(write_nifti, result.bones, folder / "bones.nii.gz")]
-        for pet in result.pets:
-            suffix = f"_{pet.tracer}" if len(result.pets) > 1 else ""
-            jobs.append(pool.submit(write_nifti, pet.suv, folder / f"suv{suffix}.nii.gz"))
-            jobs.append(pool.submit(write_nifti, pet.hotspots, folder / f"hotspots{suffix}.nii.gz"))
-            pet.bone_table.to_csv(folder / f"bones{suffix}.csv", index=False, float_format="%.6g")
-            pet.hotspot_table.to_csv(folder / f"hotspots{suffix}.csv", index=False, float_format="%.6g")
-            pet.index_table.to_csv(folder / f"indices{suffix}.csv", index=False, float_format="%.6g")
-        if len(result.pets) > 1:
-            table = concordance(result.pets)
-            table.to_csv(folder / "concordance.csv", index=False, float_format="%.6g")
-        page = render(result)
-        for job in jobs:
-            job.result()
-    (folder / "report.html").write_text(page, encoding="utf-8")
-    write_json(_summary(result), folder / "summary.json")
-    write_json(result.provenance, folder / MARK)
+    """Write every file of the contract into `folder`, which exists. Raises ResourceError when it cannot."""
+    try:
+        with steps("write"), ThreadPoolExecutor() as pool:
+            # Compression releases the interpreter, so the images go out side by side.
+            jobs = [pool.submit(write_nifti, result.bones, folder / "bones.nii.gz")]
+            for pet in result.pets:
+                suffix = f"_{pet.tracer}" if len(result.pets) > 1 else ""
+                jobs.append(pool.submit(write_nifti, pet.suv, folder / f"suv{suffix}.nii.gz"))
+                jobs.append(pool.submit(write_nifti, pet.hotspots, folder / f"hotspots{suffix}.nii.gz"))
+                _write_table(pet.bone_table, folder / f"bones{suffix}.csv")
+                _write_table(pet.hotspot_table, folder / f"hotspots{suffix}.csv")
+                _write_table(pet.index_table, folder / f"indices{suffix}.csv")
+            if len(result.pets) > 1:
+                _write_table(concordance(result.pets), folder / "concordance.csv")
+            page = render(result)
+            for job in jobs:
+                job.result()
+        (folder / "report.html").write_text(page, encoding="utf-8")
+        write_json(_summary(result), folder / "summary.json")
+        write_json(result.provenance, folder / MARK)
+    except OSError as error:
+        raise ResourceError(f"the results cannot be written: {error.strerror}") from error
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, float_format="%.6g")
 
 
 def _summary(result: CaseResult) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def tables(patient: HandMade, confidence=None):
     occupied = occupancy(patient.bones, patient.pet.grid)
     hotspots = find_hotspots(patient.pet, occupied, RULE)
     seen = what_was_seen(patient.bones, occupied)
-    bones = bone_table(patient.pet, occupied, hotspots, seen, confidence)
+    bones = bone_table(patient.pet, occupied, hotspots, seen, RULE.bones, confidence)
     return bones.set_index("name"), hotspot_table(patient.pet, occupied, hotspots, RULE.bones, confidence)
 
 
@@ -79,7 +79,9 @@ def test_a_bone_wholly_outside_the_pet_has_no_uptake(hand_made: HandMade):
     pet = hand_made.pet.cropped((slice(13, 40), slice(None), slice(None)))
     occupied = occupancy(hand_made.bones, pet.grid)
     hotspots = find_hotspots(pet, occupied, RULE)
-    bones = bone_table(pet, occupied, hotspots, what_was_seen(hand_made.bones, occupied)).set_index("name")
+    bones = bone_table(
+        pet, occupied, hotspots, what_was_seen(hand_made.bones, occupied), RULE.bones
+    ).set_index("name")
     assert bones.loc["T7"].status == "cut"
     assert bones.loc["T7"].seen_fraction == 0
     assert bones.loc["T7"].volume_ml == pytest.approx(80)
@@ -129,7 +131,7 @@ def test_a_hotspot_across_two_bones_belongs_to_the_larger_share():
     assert spots.bone_share.tolist() == [0.75]
     assert spots.other_bones.tolist() == ["L5:0.25"]
     seen = what_was_seen(Volume(labels, grid, Unit.LABEL), occupied)
-    bones = bone_table(suv, occupied, hotspots, seen).set_index("name")
+    bones = bone_table(suv, occupied, hotspots, seen, RULE.bones).set_index("name")
     assert bones.hotspot_count[["L4", "L5"]].tolist() == [1, 0]
     assert bones.hotspot_volume_ml[["L4", "L5"]].tolist() == pytest.approx([3.0, 1.0])
 
@@ -181,3 +183,31 @@ def test_the_weighted_median_is_numpys_when_weights_are_equal():
 def test_every_measured_column_is_defined():
     plain = {"id", "name", "side", "group", "hotspot", "bone", "y_mm", "z_mm", "shift_uncertainty_mm"}
     assert set(BONE_COLUMNS) | set(HOTSPOT_COLUMNS) == set(DEFINITIONS) | plain
+
+
+def test_bones_that_the_rule_does_not_search_have_no_hotspot_columns():
+    labels = np.array([[[7, 61]]], np.uint8)
+    grid = Grid(labels.shape, np.diag([10.0, 10.0, 10.0, 1]))
+    suv = Volume(np.array([[[20, 30]]], np.float32), grid, Unit.SUV)
+    occupied = occupancy(Volume(labels, grid, Unit.LABEL), grid)
+    hotspots = find_hotspots(suv, occupied, RULE)
+    seen = what_was_seen(Volume(labels, grid, Unit.LABEL), occupied)
+    bones = bone_table(suv, occupied, hotspots, seen, RULE.bones).set_index("name")
+    assert bones.hotspot_count["T7"] == 1
+    assert bones.loc["femur_left", ["hotspot_count", "hotspot_volume_ml", "hotspot_fraction"]].isna().all()
+    assert bones.suv_max["femur_left"] == 30
+
+
+def test_a_bone_that_was_not_searched_owns_no_hotspot():
+    # A PET voxel of 0.4 hip bone and 0.6 femur: the hip alone is searched.
+    labels = np.zeros((1, 1, 10), np.uint8)
+    labels[..., :4], labels[..., 4:] = 47, 61
+    fine = Volume(labels, Grid(labels.shape, np.eye(4)), Unit.LABEL)
+    matrix = np.diag([1.0, 1.0, 10.0, 1])
+    matrix[2, 3] = 4.5
+    suv = Volume(np.full((1, 1, 1), 20, np.float32), Grid((1, 1, 1), matrix), Unit.SUV)
+    occupied = occupancy(fine, suv.grid)
+    spots = hotspot_table(suv, occupied, find_hotspots(suv, occupied, RULE), RULE.bones)
+    assert spots.bone.tolist() == ["hip_left"]
+    assert spots.bone_share.tolist() == [1.0]
+    assert spots.volume_ml.tolist() == pytest.approx([0.004])

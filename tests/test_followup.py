@@ -16,7 +16,7 @@ def result(patient: HandMade, tracer: str, suv: np.ndarray) -> PetResult:
     occupied = occupancy(patient.bones, pet.grid)
     hotspots = find_hotspots(pet, occupied, HotspotRule("x", 10.0))
     seen = what_was_seen(patient.bones, occupied)
-    bones = bone_table(pet, occupied, hotspots, seen)
+    bones = bone_table(pet, occupied, hotspots, seen, HotspotRule("x", 10.0).bones)
     spots = hotspot_table(pet, occupied, hotspots, HotspotRule("x", 10.0).bones)
     return PetResult(tracer, pet, hotspots, bones, spots, pd.DataFrame(), {})
 

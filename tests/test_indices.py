@@ -81,6 +81,8 @@ def test_the_index_that_lists_hotspots():
     chosen, remark = choose_index(indices, "fdg", None)
     assert chosen.name == "SUV3"
     assert "fdg" in remark
+    with pytest.raises(ValueError, match="SUV3 has no hotspot rule"):
+        choose_index(parse_indices('[[index]]\nname="SUV3"\nstatistic="suv_max"', "x"), "fdg", None)
     for name in ("nothing", "skeletal_suv_max"):
         with pytest.raises(ValueError, match="no index"):
             choose_index(indices, "naf", name)
@@ -96,6 +98,9 @@ def test_bones_by_name():
     ("text", "said"),
     [
         ("[[index", "not TOML"),
+        ("index = [1, 2]", "expected"),
+        ('[[index]]\nname="a"\nstatistic="suv_max"\nbones=[["T1"]]', "bones"),
+        ('[[index]]\nname="a"\nstatistic="suv_mean"\nthreshold=3', "leave it out"),
         ("a = 1", "expected"),
         ("", "expected"),
         ('[[index]]\nstatistic="suv_max"', "no name"),

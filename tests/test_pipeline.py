@@ -270,6 +270,47 @@ def test_results_are_never_written_over_something_else(one, cli, tmp_path):
     assert cli(*words, mine / "thesis.tex" / "below").status == 3
 
 
+def test_a_refused_case_leaves_no_folder_and_the_current_one_is_refused(one, cli, tmp_path, monkeypatch):
+    bad = broken(one, tmp_path, "nan")
+    deep = tmp_path / "n1" / "n2" / "n3"
+    assert cli("quantify", one.bones, bad, "--units", "suv", "-o", deep).status == 3
+    assert not (tmp_path / "n1").exists()
+    assert cli("quantify", one.bones, one.pet, "--units", "suv", "-o", deep).status == 0
+    assert (deep / "report.html").exists()
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    answer = cli("quantify", one.bones, one.pet, "--units", "suv", "-o", ".")
+    assert (answer.status, "that you are in" in answer.err) == (3, True)
+    assert not any(here.iterdir())
+
+
+def test_a_pet_without_any_bone_of_the_map_is_refused(one, cli, tmp_path):
+    grid = Grid((12, 12, 12), affine(np.eye(3), (4.0, 4.0, 4.0), (0.0, 0.0, 42.0)))
+    above = save(Volume(np.full(grid.shape, 2.5, np.float32), grid, Unit.SUV), tmp_path / "above.nii.gz")
+    answer = cli("quantify", one.bones, above, "--units", "suv", "-o", tmp_path / "out")
+    assert (answer.status, "no bone" in answer.err) == (3, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_index_whose_bones_were_not_seen_has_no_value(one, cli, tmp_path):
+    grid = Grid((12, 12, 12), affine(np.eye(3), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0)))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[4:7, 4:7, 4:7] = 61
+    femur = save(Volume(labels, grid, Unit.LABEL), tmp_path / "femur.nii.gz")
+    answer = cli("quantify", femur, one.pet, "--units", "suv", "--tracer", "naf", "-o", tmp_path / "out")
+    assert answer.status == 0, answer.err
+    assert "PET15 has no value" in answer.out
+    assert "femur_left (SUVmax 30.0)" in answer.out
+    assert pd.read_csv(tmp_path / "out" / "indices.csv").value.isna().all()
+
+
+def test_a_dose_without_units_is_not_ignored(one, cli, tmp_path):
+    for units in ([], ["--units", "suv"]):
+        answer = cli("suv", one.pet, "--dose-mbq", 200, "--weight-kg", 70, *units)
+        assert (answer.status, "--units bqml" in answer.err) == (3, True)
+
+
 def test_a_failure_keeps_the_earlier_results(one, cli, tmp_path):
     out = tmp_path / "out"
     assert cli("quantify", one.bones, one.pet, "--units", "suv", "-o", out).status == 0
@@ -284,6 +325,7 @@ def test_a_failure_keeps_the_earlier_results(one, cli, tmp_path):
     [
         (["--tracer", "water"], "tracer"),
         (["--units", "counts"], "units"),
+        (["--sex", "Q"], "sex"),
         (["--index", "PET16"], "PET16"),
         (["--tracer", "naf", "--tracer", "fdg"], "2 times for 1 PET"),
         (["--rule", "missing.toml"], "missing.toml"),

@@ -40,8 +40,10 @@ def word_on_image(path: Path, image: Image, options: PetOptions) -> PetWord:
         factor = suv_bw_factor(found)
         return PetWord(factor, found, found.tracer, {"Units": "Bq/mL as given"}, factor.assumptions)
     if options.units == "suv":
-        said = f"values from {image.low:g} to {image.high:g} are SUVbw as given by --units suv"
-        return PetWord(SuvFactor(1.0, "--units suv", (said,)), None, options.tracer, {}, (said,))
+        _refuse_needless(path, options, "--units suv says that the values are SUV already")
+        return PetWord(
+            SuvFactor(1.0, "values are SUVbw on the user's word (--units suv)"), None, options.tracer, {}, ()
+        )
     return _by_the_values(path, image, options)
 
 
@@ -62,7 +64,21 @@ def _from_sidecar(path: Path, options: PetOptions) -> PetWord:
     return PetWord(factor, found, found.tracer, tags, factor.assumptions)
 
 
+def _refuse_needless(path: Path, options: PetOptions, why: str) -> None:
+    """Raise InputError where somebody gave what only Bq/mL needs: she means Bq/mL, so SUV would be wrong."""
+    given = {
+        "--dose-mbq": options.dose_mbq,
+        "--injected-at": options.injected_at,
+        "--scan-start": options.scan_start,
+        "--half-life-s": options.half_life_s,
+    }
+    stated = [flag for flag, value in given.items() if value is not None]
+    if stated:
+        raise InputError(f"{path}: {' '.join(stated)} given, but {why}; give --units bqml, or leave them out")
+
+
 def _by_the_values(path: Path, image: Image, options: PetOptions) -> PetWord:
+    _refuse_needless(path, options, "nothing says that the values are Bq/mL")
     can_be = image.low >= SUV_LOW and SUV_HIGH_MIN <= image.high <= SUV_HIGH_MAX
     if image.whole_numbers or not can_be:
         kind = "whole numbers" if image.whole_numbers else "values"
