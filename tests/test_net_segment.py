@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from net_fixtures import TINY_NET, TINY_SYNTH, TINY_TRAIN, tiny_anatomy
 from safetensors.torch import save_file
 
 from petbone.errors import InputError
@@ -15,11 +17,19 @@ from petbone.net.train import loss_of
 from petbone.net.unet import build_unet
 from petbone.net.weights import save_weights
 from petbone.volume import Grid, Unit, Volume
-from net_fixtures import TINY_NET, TINY_SYNTH, TINY_TRAIN, tiny_anatomy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny nets gain nothing from threads and lose much where other work wants the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[Segmenter, Volume, np.ndarray]:
+def trained(one_thread: None) -> tuple[Segmenter, Volume, np.ndarray]:
     """A tiny net that has learned one sample by heart, the sample as a CT at 2 mm, and its truth."""
     torch.manual_seed(0)
     sample = Synthesizer([tiny_anatomy()], TINY_SYNTH).sample(2)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from net_fixtures import BALLS, TINY_SYNTH, tiny_anatomy
 
 from petbone.errors import InputError
 from petbone.net.anatomies import Anatomy
 from petbone.net.scene import draw_scene
 from petbone.net.synth import PLACE_ORIGIN_MM, Synthesizer
-from net_fixtures import BALLS, TINY_SYNTH, tiny_anatomy
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_labels_are_those_of_the_anatomy(synthesizer):
     for seed in range(8):
         sample = synthesizer.sample(seed)
         assert sample.hu.shape == sample.bone.shape == sample.place.shape[1:] == (32, 32, 32)
-        assert -1024 <= float(sample.hu.min()) and float(sample.hu.max()) <= 3071
+        assert float(sample.hu.min()) >= -1024 and float(sample.hu.max()) <= 3071
         seen |= set(sample.bone.unique().tolist())
     assert seen == {0, *BALLS}
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from net_fixtures import TINY_NET, TINY_SYNTH, TINY_TRAIN, tiny_anatomy
 
 from petbone.errors import InputError
 from petbone.net import device
@@ -20,9 +22,17 @@ from petbone.net.train import (
 )
 from petbone.net.unet import UNetConfig, build_unet
 from petbone.net.weights import load_weights, save_weights
-from net_fixtures import TINY_NET, TINY_SYNTH, TINY_TRAIN, tiny_anatomy
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny nets gain nothing from threads and lose much where other work wants the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Interrupted(Exception):
