@@ -30,6 +30,9 @@ HOTSPOT_COLUMNS = (
     "x_mm y_mm z_mm hu_mean suv_peak_local suv_peak_eanm"
 ).split()
 
+SKELETON_SIZES = (0.6, 1.6)
+"""Bounds of a grown person's skeleton beside the standard one, by volume: fragments do not make a dwarf."""
+
 DEFINITIONS: dict[str, str] = {
     "status": "complete; cut (touches the border of the bone map, or reaches out of the PET); or absent",
     "seen_fraction": "part of the bone inside both images; for a cut bone an estimate from the volumes of "
@@ -104,7 +107,7 @@ def what_was_seen(bones: Volume, occupied: Occupancy | None) -> dict[int, Seen]:
     whole = [b.id for b in BONES if counts[b.id] and b.id not in sides]
     # A skeleton larger or smaller than the standard one: by the bones that are whole.
     ratios = [volume_ml[label] / STANDARD_VOLUME_ML[label] for label in whole]
-    scale = float(np.median(ratios)) if len(ratios) >= 3 else 1.0
+    scale = float(np.clip(np.median(ratios), *SKELETON_SIZES)) if len(ratios) >= 3 else 1.0
     seen = {}
     for bone in ALL_BONES:
         ml = float(volume_ml[bone.id])

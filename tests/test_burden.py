@@ -211,3 +211,15 @@ def test_a_bone_that_was_not_searched_owns_no_hotspot():
     assert spots.bone.tolist() == ["hip_left"]
     assert spots.bone_share.tolist() == [1.0]
     assert spots.volume_ml.tolist() == pytest.approx([0.004])
+
+
+def test_fragments_do_not_shrink_the_skeleton_that_a_cut_bone_is_compared_with():
+    # Three specks called complete, and half a femur at the border: the femur is judged by a real skeleton.
+    grid = Grid((40, 40, 40), np.diag([5.0, 5.0, 5.0, 1]))
+    labels = np.zeros(grid.shape, np.uint8)
+    for n, label in enumerate((7, 15, 49)):
+        labels[5 + 5 * n, 5, 5] = label
+    labels[10:20, 10:20, :20] = 61  # 250 mL of 500
+    seen = what_was_seen(Volume(labels, grid, Unit.LABEL), None)
+    assert seen[61].status == "cut"
+    assert seen[61].fraction == pytest.approx(250 / (0.6 * 500))
