@@ -24,13 +24,15 @@ U8 = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class BorderRule:
-    """`softness_hu`: how many HU weigh as much as one unit of logit. Volumes in mL."""
+    """`softness_hu`: how many HU weigh as much as one unit of logit; `threshold_part`: where the threshold
+    lies between muscle (0) and spongy bone (1). Volumes in mL."""
 
-    softness_hu: float = 60.0
-    threshold_hu: tuple[float, float] = (100.0, 200.0)
+    softness_hu: float = 80.0
+    threshold_hu: tuple[float, float] = (80.0, 160.0)
     muscle_hu: float = 60.0
+    threshold_part: float = 0.3
     near_chance: float = 0.05
-    reach_voxels: float = 1.8
+    reach_voxels: float = 2.5
     slab: int = 16
     hole_ml: float = 3.0
     island_share: float = 0.02
@@ -49,11 +51,12 @@ class Guide:
 
 
 def threshold_of(hu: F32, bone: F32, rule: BorderRule) -> float:
-    """HU halfway between muscle and this person's spongy bone, within limits."""
+    """HU between muscle and this person's spongy bone, nearer to muscle, within limits."""
     core = hu[bone > 0.9]
     if core.size < 50:
         return float(np.mean(rule.threshold_hu))
-    return float(np.clip((rule.muscle_hu + np.median(core)) / 2, *rule.threshold_hu))
+    above_muscle = rule.threshold_part * (np.median(core) - rule.muscle_hu)
+    return float(np.clip(rule.muscle_hu + above_muscle, *rule.threshold_hu))
 
 
 def grown(labels: U8, bone: F32, rule: BorderRule) -> U8:
