@@ -72,7 +72,7 @@ def _closest_axes(directions: npt.NDArray[np.float64]) -> tuple[int, ...]:
 
 
 def net_grid(grid: Grid, step_mm: float, multiple: int) -> Grid:
-    """Isotropic grid over the field of view of a canonical `grid`, its shape a multiple of `multiple`."""
+    """Isotropic grid over a canonical `grid`; x and y are multiples of `multiple`, z is even (or one multiple)."""
     directions = grid.mm_from_ijk[:3, :3] / grid.spacing_mm
     tilt = np.degrees(np.arccos(np.abs(np.diag(directions)).clip(-1, 1))).max()
     corners = grid.corners_mm()
@@ -84,7 +84,10 @@ def net_grid(grid: Grid, step_mm: float, multiple: int) -> Grid:
     along = corners @ axes
     low, high = along.min(0), along.max(0)
     count = np.maximum(np.ceil((high - low) / step_mm - 1e-6).astype(int), 1)
-    count = (np.ceil(count / multiple) * multiple).astype(int)
+    # Along z the net runs in windows of whole multiples, so an even number does: rounding up further would
+    # put air above and below the body, where in training it was cut.
+    rounding = np.array([multiple, multiple, 2 if count[2] > multiple else multiple])
+    count = (np.ceil(count / rounding) * rounding).astype(int)
     matrix = np.eye(4)
     matrix[:3, :3] = axes * step_mm
     # The surplus of the rounding lies evenly on both sides.
@@ -135,10 +138,11 @@ def hu_on(view: npt.NDArray[np.generic], grid: Grid, target: Grid) -> F32:
     linear, offset = matrix[:3, :3], matrix[:3, 3]
     diagonal = np.abs(linear - np.diag(np.diag(linear))).max() < 1e-6
     kernel = np.diag(linear) if diagonal else linear
-    # Past the outermost voxel centres the border value goes on for half a block, then there is air.
+    # Past the field of view its border goes on, as a cut body does; round an oblique one there is air.
+    mode = "nearest" if diagonal else "constant"
     padded = np.pad(blocks, 1, mode="edge")
     hu = ndimage.affine_transform(
-        padded, kernel, offset + 1, target.shape, np.float32, order=1, mode="constant", cval=AIR_HU
+        padded, kernel, offset + 1, target.shape, np.float32, order=1, mode=mode, cval=AIR_HU
     )
     return np.asarray(hu)
 
@@ -189,7 +193,8 @@ def ask(
     which = np.zeros((model.config.classes, x // 2, y // 2, z // 2), np.float32)
     place = np.zeros((3, x // 2, y // 2, z // 2), np.float32)
     total = np.zeros(z, np.float32)
-    windows = list(_windows(z, window, stride))
+    multiple = model.config.multiple
+    windows = list(_windows(z, min(window, z // multiple * multiple), stride))
     for n, (part, weight) in enumerate(windows):
         tensor = torch.from_numpy(np.ascontiguousarray(inner[:, :, part]))[None, None].to(device)
         answer = model(tensor)
