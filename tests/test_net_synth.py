@@ -31,7 +31,8 @@ def test_labels_are_those_of_the_anatomy(synthesizer):
     for seed in range(8):
         sample = synthesizer.sample(seed)
         assert sample.hu.shape == sample.bone.shape == sample.place.shape[1:] == (32, 32, 32)
-        assert float(sample.hu.min()) >= -1024 and float(sample.hu.max()) <= 3071
+        assert float(sample.hu.min()) >= -1024
+        assert float(sample.hu.max()) <= 3071
         seen |= set(sample.bone.unique().tolist())
     assert seen == {0, *BALLS}
 

@@ -72,7 +72,7 @@ def _closest_axes(directions: npt.NDArray[np.float64]) -> tuple[int, ...]:
 
 
 def net_grid(grid: Grid, step_mm: float, multiple: int) -> Grid:
-    """Isotropic grid over a canonical `grid`; x and y are multiples of `multiple`, z is even (or one multiple)."""
+    """Isotropic grid over a canonical `grid`: x and y are multiples of `multiple`, z even or one multiple."""
     directions = grid.mm_from_ijk[:3, :3] / grid.spacing_mm
     tilt = np.degrees(np.arccos(np.abs(np.diag(directions)).clip(-1, 1))).max()
     corners = grid.corners_mm()
