@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import HandMade, affine
 
+from conftest import HandMade, affine
 from petbone.burden import (
     BONE_COLUMNS,
     DEFINITIONS,

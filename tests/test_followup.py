@@ -2,8 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from conftest import HandMade
 
+from conftest import HandMade
 from petbone.burden import bone_table, hotspot_table, what_was_seen
 from petbone.case import PetResult
 from petbone.followup import concordance

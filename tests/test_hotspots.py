@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import HandMade
 
+from conftest import HandMade
 from petbone.anatomy import BY_NAME
 from petbone.hotspots import HotspotRule, connected, core, find_hotspots, left_out_ml, local_background
 from petbone.resample import occupancy

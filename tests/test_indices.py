@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import HandMade
 
+from conftest import HandMade
 from petbone.anatomy import ALL_BONES, SKELETON_49, STANDARD_VOLUME_ML
 from petbone.indices import (
     COLUMNS,

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from net_fixtures import TINY_NET, TINY_SYNTH, TINY_TRAIN, tiny_anatomy
 from safetensors.torch import save_file
 
+from net_fixtures import TINY_NET, TINY_SYNTH, TINY_TRAIN, tiny_anatomy
 from petbone.errors import InputError
 from petbone.net.coarse import block_means, canonical, hu_on, net_grid, uncanonical
 from petbone.net.segment import Segmenter

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from net_fixtures import BALLS, TINY_SYNTH, tiny_anatomy
 
+from net_fixtures import BALLS, TINY_SYNTH, tiny_anatomy
 from petbone.errors import InputError
 from petbone.net.anatomies import Anatomy
 from petbone.net.scene import draw_scene

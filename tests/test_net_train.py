@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from net_fixtures import TINY_NET, TINY_SYNTH, TINY_TRAIN, tiny_anatomy
 
+from net_fixtures import TINY_NET, TINY_SYNTH, TINY_TRAIN, tiny_anatomy
 from petbone.errors import InputError
 from petbone.net import device
 from petbone.net.synth import Sample, Synthesizer

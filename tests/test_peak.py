@@ -3,8 +3,8 @@
 import nibabel
 import numpy as np
 import pytest
-from conftest import affine
 
+from conftest import affine
 from petbone.peak import EANM_RADIUS_MM, IBSI_RADIUS_MM, Spheres, sphere_rows
 from petbone.volume import Grid, Unit, Volume
 

@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import HandMade, affine
 
+from conftest import HandMade, affine
 from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS
 from petbone.indices import COLUMNS
 from petbone.volume import Grid, Unit, Volume

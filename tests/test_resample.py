@@ -3,11 +3,11 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import affine, rotation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from conftest import affine, rotation
 from petbone.resample import occupancy, resample
 from petbone.volume import Grid, Unit, Volume
 

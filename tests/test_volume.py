@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import affine
 
+from conftest import affine
 from petbone.volume import Grid, Unit, Volume
 
 
