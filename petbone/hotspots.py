@@ -12,12 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from petbone.anatomy import SKELETON_49, SPINE_AND_RIB_VARIANTS
+from petbone.components import connected
 from petbone.resample import Occupancy
 from petbone.volume import Box, Unit, Volume
 
@@ -113,7 +113,7 @@ def find_hotspots(suv: Volume, bones: Occupancy, rule: HotspotRule) -> Volume:
         occupied[inside] = fraction[near]
         hot = np.zeros(occupied.shape, dtype=bool)
         hot[inside] = seeds[near]
-        found = _without_fringe(connected(hot, rule.connectivity), occupied)
+        found = _without_fringe(connected(hot, rule.connectivity).astype(np.int32), occupied)
         if rule.method != "fixed":
             found = _regrown(suv.cropped(box), occupied, found, rule)
         hotspots[box] = _ranked(found, suv.cropped(box), inside, fraction[near], rule)
@@ -125,14 +125,6 @@ def left_out_ml(suv: Volume, bones: Occupancy, rule: HotspotRule, hotspots: Volu
     voxel, fraction = bones.total(rule.bones)
     lost = rule.above(suv.data.reshape(-1)[voxel]) & (hotspots.data.reshape(-1)[voxel] == 0)
     return float(fraction[lost].sum() * suv.grid.voxel_ml)
-
-
-def connected(mask: npt.NDArray[np.bool_], connectivity: Literal[6, 18, 26]) -> npt.NDArray[np.int32]:
-    """Connected components of `mask`, numbered from 1."""
-    # cc3d 4.1 fails on some masks one voxel thick; an empty rim avoids it.
-    padded = np.pad(mask, 1)
-    labels = cc3d.connected_components(padded, connectivity=connectivity)
-    return labels[1:-1, 1:-1, 1:-1].astype(np.int32)
 
 
 def _without_fringe(found: npt.NDArray[np.int32], occupied: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:

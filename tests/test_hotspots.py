@@ -5,7 +5,8 @@ import pytest
 
 from conftest import HandMade
 from petbone.anatomy import BY_NAME
-from petbone.hotspots import HotspotRule, connected, core, find_hotspots, left_out_ml, local_background
+from petbone.components import connected
+from petbone.hotspots import HotspotRule, core, find_hotspots, left_out_ml, local_background
 from petbone.resample import occupancy
 from petbone.volume import Grid, Unit, Volume
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from petbone.components import connected
 from petbone.net.coarse import F32
 
 U8 = npt.NDArray[np.uint8]
@@ -136,7 +136,7 @@ def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> None:
         if box is None:
             continue
         here = out[box] == label
-        pieces = cc3d.connected_components(here, connectivity=26)
+        pieces = connected(here, 26)
         sizes = np.bincount(pieces.ravel())
         sizes[0] = 0
         keep = sizes >= max(rule.island_share * sizes.max(), rule.island_ml / voxel_ml)
@@ -144,14 +144,14 @@ def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> None:
         keep[0] = False
         crumbs = here & ~keep[pieces]
         here &= ~crumbs
-        gaps = cc3d.connected_components(~here, connectivity=6)
+        gaps = connected(~here, 6)
         space = np.bincount(gaps.ravel())
         fill = space * voxel_ml <= rule.hole_ml
         fill[0] = False
         # A gap that reaches the side of the box is not a hole.
         for axis in range(3):
             for end in (0, -1):
-                fill[np.unique(np.take(gaps, end, axis))] = False
+                fill[np.moveaxis(gaps, axis, 0)[end]] = False
         part = out[box]
         part[crumbs] = 0
         part[fill[gaps] & (part == 0)] = label

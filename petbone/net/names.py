@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, sparse
 
+from petbone.components import connected
 from petbone.net.coarse import F32, Coarse
 
 U8 = npt.NDArray[np.uint8]
@@ -77,7 +77,7 @@ def neighbour_means(mask: npt.NDArray[np.bool_]) -> sparse.csr_matrix:
 
 def _reassign_strays(labels: U8, rule: NameRule) -> U8:
     """Pieces much smaller than the largest of their bone take the most frequent name around them."""
-    pieces = cc3d.connected_components(labels, connectivity=26)
+    pieces = connected(labels, 26)
     sizes = np.bincount(pieces.ravel())
     owner = np.zeros(len(sizes), np.uint8)
     owner[pieces.ravel()] = labels.ravel()
@@ -101,7 +101,7 @@ def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
     """One name for every bone voxel of the coarse grid."""
     mask = coarse.bone > rule.bone_chance
     voxel_ml = coarse.grid.voxel_ml
-    pieces = cc3d.connected_components(mask, connectivity=26)
+    pieces = connected(mask, 26)
     sizes = np.bincount(pieces.ravel())
     big = sizes * voxel_ml >= rule.speck_ml
     big[0] = False

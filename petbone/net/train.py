@@ -26,6 +26,7 @@ from petbone.net.device import mixed_precision
 from petbone.net.scene import SynthConfig
 from petbone.net.synth import Sample, Synthesizer
 from petbone.net.unet import BoneNet, UNetConfig, build_unet
+from petbone.net.weights import load_weights
 
 LOG_COLUMNS = ("step", "minutes", "rate", "loss", "bone", "dice", "which", "place", "bone_dice", "name_share")
 
@@ -200,6 +201,14 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
+def _weights_of(path: Path, device: torch.device) -> dict[str, Any]:
+    """Averaged weights of a checkpoint, or those of a weights file as it ships."""
+    if path.suffix == ".safetensors":
+        return load_weights(path, device)[0].state_dict()
+    weights: dict[str, Any] = load_checkpoint(path, device)["average"]
+    return weights
+
+
 def train(
     anatomies: Sequence[Anatomy],
     out: Path,
@@ -213,8 +222,8 @@ def train(
     """Train until the budget of steps or minutes is used; returns the averaged net.
 
     Leaves `checkpoint.pt` and `log.csv` in `out` and goes on from them when they are there. `start_from`
-    is a checkpoint of another run whose averaged weights are the start of this one. `on_save` is called
-    with the averaged net and the step whenever a checkpoint is written.
+    is a checkpoint of another run, or a weights file, whose averaged weights are the start of this one.
+    `on_save` is called with the averaged net and the step whenever a checkpoint is written.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
@@ -231,9 +240,9 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         step, minutes = state["step"], state["minutes"]
     elif start_from is not None:
-        state = load_checkpoint(start_from, device)
-        model.load_state_dict(state["average"])
-        average.load_state_dict(state["average"])
+        weights = _weights_of(start_from, device)
+        model.load_state_dict(weights)
+        average.load_state_dict(weights)
     dtype = mixed_precision(device)
     began = time.monotonic() - minutes * 60
     log_path = out / "log.csv"
