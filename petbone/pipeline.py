@@ -93,6 +93,8 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
     warnings += skeleton.notes
     results = []
     guesses = [guess for pet in pets if pet.suv for guess in pet.suv.assumptions]
+    if skeleton.confidence is not None:
+        guesses += skeleton.notes  # the network's names are a guess, and it says which are unsure
     for pet in pets:
         index, guess = _chosen(indices, tracer_of(pet), wanted)
         result, notes = measure(pet, ct, skeleton, indices, index, steps)

@@ -413,7 +413,8 @@ def test_units_suv_is_the_users_word(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", np.arange(210, dtype=np.int16).reshape(SHAPE))
     scan = read_pet(path, PetOptions(units="suv"))
     assert scan.volume.data.max() == 209
-    assert "--units suv" in scan.warnings[-1]
+    assert scan.suv is not None
+    assert "--units suv" in scan.suv.rule
 
 
 def test_unknown_units_are_refused() -> None:
