@@ -91,3 +91,5 @@ def test_vertebrae_are_named_where_they_show_and_ribs_at_their_outer_ends() -> N
     centres = {label: np.array(mm, float) for label, mm in middle.items()}
     marks = pictures.bone_marks(labels, centres, frame, View.CORONAL)
     assert [(m.text, m.u_mm) for m in marks] == [("T5", 50.0), ("4", 89.5), ("4", 10.5)]
+    unsure = pictures.bone_marks(labels, centres, frame, View.CORONAL, doubtful={5})
+    assert [m.text for m in unsure] == ["T5?", "4", "4"]

@@ -438,3 +438,11 @@ def test_paths_do_not_pass(text: str) -> None:
 def test_a_nested_record_becomes_rows() -> None:
     record = {"a": {"b": 1.5, "path": "/x/y"}, "c": [{"d": "e"}, {"d": None}], "n": (1, 2, 3, 4, 5, 6, 7, 9)}
     assert list(privacy.facts(record)) == [("a.b", "1.5"), ("c 1.d", "e"), ("c 2.d", "–"), ("n", "1–7, 9")]
+
+
+def test_a_name_more_likely_wrong_than_right_has_a_question_mark():
+    record = {"hotspot": 1, "bone": "T7", "name_confidence": 0.3}
+    shaky = tables.hotspot_table(pd.DataFrame([record]), {})
+    firm = tables.hotspot_table(pd.DataFrame([record | {"name_confidence": 0.9}]), {})
+    unknown = tables.hotspot_table(pd.DataFrame([record | {"name_confidence": None}]), {})
+    assert [table.rows[0].cells[1].text for table in (shaky, firm, unknown)] == ["T7?", "T7", "T7"]

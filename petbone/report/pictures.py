@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,25 +113,33 @@ def hotspots(numbers: npt.NDArray[np.integer]) -> str:
 
 
 def bone_marks(
-    labels: npt.NDArray[np.uint8], centres_mm: Mapping[int, npt.NDArray[np.float64]], frame: Frame, view: View
+    labels: npt.NDArray[np.uint8],
+    centres_mm: Mapping[int, npt.NDArray[np.float64]],
+    frame: Frame,
+    view: View,
+    doubtful: Collection[int] = (),
 ) -> list[Mark]:
-    """Names of the vertebrae at their centres where they are not hidden, numbers at the ribs' outer ends."""
+    """Names of the vertebrae at their centres where they are not hidden, numbers at the ribs' outer ends.
+
+    Those of the `doubtful` labels with a question mark.
+    """
     marks = []
     for bone_id, centre in sorted(centres_mm.items()):
         bone = BY_ID.get(bone_id)
         if bone is None:
             continue
+        doubt = "?" if bone_id in doubtful else ""
         if bone.group.endswith("_spine"):
             row, column = frame.pixel(view, centre)
             inside = 0 <= row < labels.shape[0] and 0 <= column < labels.shape[1]
             if inside and labels[row, column] == bone_id:
                 u, v = (float(mm) for mm in frame.picture_mm(view, centre))
-                marks.append(Mark(bone.name, u, v, u, v))
+                marks.append(Mark(bone.name + doubt, u, v, u, v))
         elif bone.group == "ribs" and view is View.CORONAL and (labels == bone_id).any():
             rows, columns = np.nonzero(labels == bone_id)
             outer = int(columns.argmin() if bone.side == "right" else columns.argmax())
             u, v = (columns[outer] + 0.5) * frame.pixel_mm, (rows[outer] + 0.5) * frame.pixel_mm
-            marks.append(Mark(bone.name.rsplit("_", 1)[-1], float(u), float(v), float(u), float(v)))
+            marks.append(Mark(bone.name.rsplit("_", 1)[-1] + doubt, float(u), float(v), float(u), float(v)))
     return marks
 
 

@@ -230,7 +230,7 @@ def columns_of(
     )
 
 
-def _cell(column: Column, value: Any) -> Cell:
+def _cell(column: Column, value: Any, doubtful: bool = False) -> Cell:
     number = None if isinstance(value, str) else _number(value)
     css = "text" if column.digits == "text" or (isinstance(value, str) and not is_missing(value)) else "num"
     text = shown(value, column.digits)
@@ -241,12 +241,18 @@ def _cell(column: Column, value: Any) -> Cell:
     if text == GAP:
         return Cell(GAP, "", f"{css} gap")
     if column.name in ("name", "bone") and str(value) in BY_NAME:
-        return Cell(
-            str(value), str(value), "text bone", "#{:02x}{:02x}{:02x}".format(*colour(BY_NAME[str(value)].id))
-        )
+        mark = "?" if doubtful else ""
+        swatch = "#{:02x}{:02x}{:02x}".format(*colour(BY_NAME[str(value)].id))
+        return Cell(f"{value}{mark}", str(value), "text bone", swatch)
     if column.name == "name_confidence":
         css += " unsure" if _is_unsure(value) else ""
     return Cell(text, text if number is None else repr(number), css)
+
+
+def is_doubtful(confidence: Any) -> bool:
+    """A name more likely wrong than right: it is shown with a question mark."""
+    number = _number(confidence)
+    return number is not None and number < 0.5
 
 
 def _is_unsure(value: Any) -> bool:
@@ -264,7 +270,8 @@ def bone_table(table: pd.DataFrame, meanings: Mapping[str, str]) -> Table:
         status = str(record["status"])
         if status == "absent":
             record = {key: value if key in facts else None for key, value in record.items()}
-        cells = [_cell(column, record[column.name]) for column in columns]
+        doubtful = is_doubtful(record.get("name_confidence"))
+        cells = [_cell(column, record[column.name], doubtful) for column in columns]
         if status in ("cut", "absent"):
             at = [column.name for column in columns].index("status")
             by = record.get("cut_by")
@@ -276,7 +283,10 @@ def bone_table(table: pd.DataFrame, meanings: Mapping[str, str]) -> Table:
 def hotspot_table(table: pd.DataFrame, meanings: Mapping[str, str]) -> Table:
     """A row per hotspot, in the order of the table."""
     columns = columns_of(table, HOTSPOT_COLUMNS, meanings)
-    rows = [Row(tuple(_cell(c, record[c.name]) for c in columns)) for record in table.to_dict("records")]
+    rows = []
+    for record in table.to_dict("records"):
+        doubtful = is_doubtful(record.get("name_confidence"))
+        rows.append(Row(tuple(_cell(c, record[c.name], doubtful) for c in columns)))
     return Table(columns, tuple(rows))
 
 
