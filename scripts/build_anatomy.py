@@ -9,6 +9,7 @@ up) with the maps that `petbone.net.synth.Anatomy` holds. Sources and licences: 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import body
@@ -52,19 +53,32 @@ def turn(points: np.ndarray, centre: np.ndarray, axis: int, degrees: float) -> n
     return turned + centre
 
 
-def raise_arms(meshes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arms above the head: the clavicle up by 22, the scapula turned by 45, the humerus by 155 degrees."""
+@dataclass(frozen=True)
+class Raise:
+    """Degrees by which clavicle, scapula and humerus turn outwards, and the elbow goes back (or forward)."""
+
+    clavicle: float
+    scapula: float
+    humerus: float
+    back: float
+
+
+POSTURES = {"arms_up": Raise(22, 40, 150, 12), "arms_wide": Raise(15, 28, 110, -25)}
+
+
+def raise_arms(meshes: dict[str, np.ndarray], by: Raise) -> dict[str, np.ndarray]:
+    """Arms above the head, or out beside it."""
     moved = dict(meshes)
     for side, sign in (("left", 1.0), ("right", -1.0)):
         clavicle, scapula = meshes[f"clavicle_{side}"], meshes[f"scapula_{side}"]
         humerus = meshes[f"humerus_{side}"]
         inner = clavicle.reshape(-1, 3)[np.argmin(np.abs(clavicle.reshape(-1, 3)[:, 0]))]
         head = humerus.reshape(-1, 3)[humerus.reshape(-1, 3)[:, 2] > humerus[..., 2].max() - 40].mean(0)
-        lifted_head = turn(head, inner, 1, sign * 22)
+        lifted_head = turn(head, inner, 1, sign * by.clavicle)
         shift = lifted_head - head + [sign * 12, 6, 0]
-        moved[f"clavicle_{side}"] = turn(clavicle, inner, 1, sign * 22)
-        moved[f"scapula_{side}"] = turn(scapula, head, 1, sign * 40) + shift
-        raised = turn(turn(humerus, head, 1, sign * 150), head, 0, 12)
+        moved[f"clavicle_{side}"] = turn(clavicle, inner, 1, sign * by.clavicle)
+        moved[f"scapula_{side}"] = turn(scapula, head, 1, sign * by.scapula) + shift
+        raised = turn(turn(humerus, head, 1, sign * by.humerus), head, 0, by.back)
         moved[f"humerus_{side}"] = raised + shift
     return moved
 
@@ -118,7 +132,8 @@ def main() -> None:
     meshes = load_meshes(options.meshes)
     standard = build(meshes, "arms_down", FRAME)
     keep(standard, cache)
-    keep(build(raise_arms(meshes), "arms_up", FRAME), cache)
+    for name, by in POSTURES.items():
+        keep(build(raise_arms(meshes, by), name, FRAME), cache)
     for name in phantom_anatomy.SHAPES:
         keep(phantom_anatomy.build(name, standard), cache)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from petbone.net.unet import BoneNet
+from petbone.net.unet import CENTRE_UNIT_MM, BoneNet
 from petbone.volume import Grid, Volume
 
 F32 = npt.NDArray[np.float32]
@@ -29,7 +29,8 @@ class Coarse:
     """The net's answer on the net grid.
 
     `bone` (X, Y, Z) chance of bone; `which` (62, X/2, Y/2, Z/2) chances of each name given bone, on blocks
-    of 2 x 2 x 2 voxels; `place_mm` (3, X/2, Y/2, Z/2) position in the standard skeleton.
+    of 2 x 2 x 2 voxels; `place_mm` (3, X/2, Y/2, Z/2) position in the standard skeleton; `centre_mm`
+    (3, X/2, Y/2, Z/2) the way from a block to the middle of its vertebra, along the axes of the grid.
     """
 
     grid: Grid
@@ -37,6 +38,7 @@ class Coarse:
     bone: F32
     which: F32
     place_mm: F32
+    centre_mm: F32
 
 
 def canonical(volume: Volume) -> tuple[npt.NDArray[np.generic], Grid, tuple[int, ...], tuple[int, ...]]:
@@ -192,6 +194,7 @@ def ask(
     bone = np.zeros((x, y, z), np.float32)
     which = np.zeros((model.config.classes, x // 2, y // 2, z // 2), np.float32)
     place = np.zeros((3, x // 2, y // 2, z // 2), np.float32)
+    centre = np.zeros_like(place)
     total = np.zeros(z, np.float32)
     multiple = model.config.multiple
     windows = list(_windows(z, min(window, z // multiple * multiple), stride))
@@ -203,6 +206,7 @@ def ask(
         pair = weight.reshape(-1, 2).mean(1)
         which[..., half] += answer.which[0].softmax(0).float().cpu().numpy() * pair
         place[..., half] += answer.place[0].float().cpu().numpy() * pair
+        centre[..., half] += answer.centre[0].float().cpu().numpy() * pair
         total[part] += weight
         if progress is not None:
             progress((n + 1) / len(windows))
@@ -213,4 +217,5 @@ def ask(
         bone=bone / total,
         which=which / half_total,
         place_mm=place / half_total * 100,
+        centre_mm=centre / half_total * CENTRE_UNIT_MM,
     )

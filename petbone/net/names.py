@@ -7,7 +7,7 @@ given to what they touch, and specks are dropped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -15,27 +15,35 @@ from scipy import ndimage, sparse
 
 from petbone.components import connected
 from petbone.net.coarse import F32, Coarse
+from petbone.net.levels import FAMILIES, LevelRule, count_levels, families
 
 U8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class NameRule:
-    """How names are made consistent; volumes in mL, `share` is part of a bone's largest piece."""
+    """How names are made consistent; volumes in mL, `share` is part of a bone's largest piece.
+
+    Pieces of ribs and vertebrae below `stray_rib_ml` are strays; of other bones, those below `stray_share`.
+    """
 
     bone_chance: float = 0.5
     rounds: int = 4
     keep_own: float = 0.4
     speck_ml: float = 0.4
     stray_share: float = 0.25
+    stray_rib_ml: float = 1.0
+    levels: LevelRule = field(default_factory=LevelRule)
 
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """`labels` (X, Y, Z) uint8 on the coarse grid; `confidence` by label: mean chance of the given name."""
+    """`labels` (X, Y, Z) uint8 on the coarse grid; by label, `confidence`: the chance that the name is right,
+    and `candidates`: the labels that it may be, its own first."""
 
     labels: U8
     confidence: dict[int, float]
+    candidates: dict[int, tuple[int, ...]]
 
 
 def chances_at(which: F32, index: npt.NDArray[np.intp]) -> F32:
@@ -75,7 +83,7 @@ def neighbour_means(mask: npt.NDArray[np.bool_]) -> sparse.csr_matrix:
     return sparse.diags_array(1 / np.asarray(matrix.sum(1)).ravel()).astype(np.float32) @ matrix
 
 
-def _reassign_strays(labels: U8, rule: NameRule) -> U8:
+def _reassign_strays(labels: U8, voxel_ml: float, rule: NameRule) -> U8:
     """Pieces much smaller than the largest of their bone take the most frequent name around them."""
     pieces = connected(labels, 26)
     sizes = np.bincount(pieces.ravel())
@@ -86,7 +94,9 @@ def _reassign_strays(labels: U8, rule: NameRule) -> U8:
     out = labels.copy()
     boxes = ndimage.find_objects(pieces)
     for piece in range(1, len(sizes)):
-        if sizes[piece] >= rule.stray_share * largest[owner[piece]]:
+        counted = owner[piece] in FAMILIES
+        least = rule.stray_rib_ml / voxel_ml if counted else rule.stray_share * largest[owner[piece]]
+        if sizes[piece] >= least:
             continue
         box = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in boxes[piece - 1])
         here = pieces[box] == piece
@@ -108,16 +118,18 @@ def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
     mask = big[pieces]
     labels = np.zeros(mask.shape, np.uint8)
     if not mask.any():
-        return Named(labels, {})
-    own = chances_at(coarse.which, np.argwhere(mask))
+        return Named(labels, {}, {})
+    index = np.argwhere(mask)
+    own = chances_at(coarse.which, index)
     shared = own
     means = neighbour_means(mask)
     for _ in range(rule.rounds):
         shared = rule.keep_own * own + (1 - rule.keep_own) * (means @ shared)
-    labels[mask] = shared.argmax(1) + 1
+    labels[mask] = families(shared)
     for _ in range(2):
-        labels = _reassign_strays(labels, rule)
-    given = labels[mask].astype(np.intp)
-    chance = own[np.arange(len(given)), np.maximum(given, 1) - 1]
-    confidence = {int(n): float(chance[given == n].mean()) for n in np.unique(given) if n > 0}
-    return Named(labels, confidence)
+        labels = _reassign_strays(labels, voxel_ml, rule)
+    step_mm = float(coarse.grid.spacing_mm[0])
+    votes_mm = chances_at(coarse.centre_mm, index)
+    counted = count_levels(index, own, labels[mask], votes_mm, mask.shape, step_mm, rule.levels)
+    labels[mask] = counted.given
+    return Named(labels, counted.confidence, counted.candidates)

@@ -29,11 +29,17 @@ class SynthConfig:
     z_low_mm: float = 700.0
     z_high_mm: float = 1620.0
     z_usual_mm: tuple[float, ...] = (960.0, 1120.0, 1270.0, 1330.0, 1470.0)
+    crop_share: float = 0.12  # fields of `sizes_crop` in every axis, anywhere in the trunk
+    sizes_crop: tuple[int, ...] = (32, 48)
+    crop_x_mm: float = 130.0
     rotation_deg: float = 8.0
-    scale_sd: float = 0.07
+    log_scale: tuple[float, float] = (-0.20, 0.14)
+    scale_sd: float = 0.05
+    height_sd: float = 0.08
     stretch_sd: float = 0.08
+    level_sd: float = 0.05
     bend_mm: float = 14.0
-    slope_sd: float = 0.10
+    slope_sd: float = 0.13
     warp_mm: float = 3.5
     warp_spacing_mm: float = 64.0
     fat_mm: tuple[float, float] = (2.0, 45.0)
@@ -92,6 +98,11 @@ def _smooth(rng: np.random.Generator, length: int, knots: int, sd: float) -> F64
 
 def _field_of_view(rng: np.random.Generator, config: SynthConfig) -> tuple[tuple[int, int, int], F64]:
     """Shape and middle: any stretch of the body; narrow fields are off centre at times."""
+    if rng.random() < config.crop_share:
+        sizes = [int(rng.choice(config.sizes_crop)) for _ in range(3)]
+        x = rng.uniform(-config.crop_x_mm, config.crop_x_mm)
+        z = rng.uniform(config.z_low_mm, config.z_high_mm)
+        return (sizes[0], sizes[1], sizes[2]), np.array([x, -95 + rng.normal(0, 35), z])
     size_x, size_y = int(rng.choice(config.sizes_x)), int(rng.choice(config.sizes_y))
     size_z = int(rng.choice(config.sizes_z))
     half = size_z * config.spacing_mm / 2
@@ -160,8 +171,13 @@ def draw_scene(
     angles = np.radians(
         rng.normal(0, config.rotation_deg / 2, 3).clip(-config.rotation_deg, config.rotation_deg)
     )
-    scale = np.exp(rng.normal(0.03, config.scale_sd)) * np.exp(rng.normal(0, config.scale_sd * 0.6, 3))
-    stretch = np.exp(_smooth(rng, length, knots, config.stretch_sd) + _smooth(rng, length, 2 * knots, 0.03))
+    # Sizes vary more than people do, and height apart from the rest: levels are then to be counted, as
+    # millimetres from the top of the chest do not tell them apart.
+    scale = np.exp(rng.uniform(*config.log_scale) + rng.normal(0, config.scale_sd, 3))
+    scale[2] *= np.exp(rng.normal(0, config.height_sd))
+    stretch = np.exp(
+        _smooth(rng, length, knots, config.stretch_sd) + _smooth(rng, length, 3 * knots, config.level_sd)
+    )
     z_curve = np.cumsum(stretch) * anatomy.spacing_mm
     at = int(np.clip((centre[2] - anatomy.low_mm[2]) / anatomy.spacing_mm, 0, length - 1))
     z_curve += centre[2] - z_curve[at]

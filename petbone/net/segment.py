@@ -39,12 +39,14 @@ class SegmentConfig:
 class Segmentation:
     """Bones on the CT's grid.
 
-    `bones` is uint8 of Unit.LABEL; `confidence` holds, for each label found, the net's mean chance of that
-    name over the bone's voxels; `notes` say in one line each what a reader should know.
+    `bones` is uint8 of Unit.LABEL; `confidence` holds, for each label found, the chance that its name is
+    right, and `candidates` the labels that it may be, its own first; `notes` say in one line each what a reader
+    should know.
     """
 
     bones: Volume
     confidence: dict[int, float]
+    candidates: dict[int, tuple[int, ...]]
     notes: tuple[str, ...]
     weights_sha256: str
 
@@ -100,8 +102,9 @@ class Segmenter:
         report(1.0)
         found = np.flatnonzero(np.bincount(out.ravel(order="K"), minlength=256)[1:]) + 1
         confidence = {int(n): named.confidence.get(int(n), 0.0) for n in found}
+        candidates = {n: named.candidates.get(n, (n,)) for n in confidence}
         bones = Volume(out, ct.grid, Unit.LABEL)
-        return Segmentation(bones, confidence, _notes(confidence), self.weights_sha256)
+        return Segmentation(bones, confidence, candidates, _notes(confidence), self.weights_sha256)
 
     def answer(self, ct: Volume, progress: Callable[[float], None] | None = None) -> Coarse:
         """The net's own answer at 4 mm."""

@@ -20,15 +20,17 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, multiprocessing
 
+from petbone.anatomy import BONES
 from petbone.errors import InputError
 from petbone.net.anatomies import Anatomy
 from petbone.net.device import mixed_precision
 from petbone.net.scene import SynthConfig
 from petbone.net.synth import Sample, Synthesizer
-from petbone.net.unet import BoneNet, UNetConfig, build_unet
+from petbone.net.unet import CENTRE_UNIT_MM, BoneNet, UNetConfig, build_unet
 from petbone.net.weights import load_weights
 
-LOG_COLUMNS = ("step", "minutes", "rate", "loss", "bone", "dice", "which", "place", "bone_dice", "name_share")
+VERTEBRAE = tuple(bone.id for bone in BONES if bone.group.endswith("_spine"))
+LOG_COLUMNS = ("step", "minutes", "rate", "loss", "bone", "dice", "which", "place", "centre", "bone_dice", "name_share")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class TrainConfig:
     bone_weight: float = 1.0
     which_weight: float = 1.0
     place_weight: float = 0.5
+    centre_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Losses:
     dice: float
     which: float
     place: float
+    centre: float
     bone_dice: float
     name_share: float
 
@@ -79,6 +83,24 @@ def coarse_targets(sample: Sample) -> tuple[Tensor, Tensor]:
     return name, nnf.avg_pool3d(sample.place[None], 2)[0]
 
 
+def centre_targets(sample: Sample, name: Tensor) -> tuple[Tensor, Tensor]:
+    """Which blocks are vertebra (X/2, Y/2, Z/2), and their way to its middle (3, n) in voxels of the sample.
+
+    The middle is the mean of the vertebra's voxels in the field; `name` is that of `coarse_targets`.
+    """
+    flat = sample.bone.flatten().long()
+    index = torch.stack(
+        torch.meshgrid(*[torch.arange(n, device=flat.device) for n in sample.bone.shape], indexing="ij")
+    ).flatten(1)
+    count = torch.bincount(flat, minlength=256).clamp(min=1)
+    middle = torch.stack([torch.bincount(flat, axis.float(), minlength=256) for axis in index]) / count
+    is_vertebra = torch.zeros(256, dtype=torch.bool, device=flat.device)
+    is_vertebra[list(VERTEBRAE)] = True
+    where = is_vertebra[name.long()]
+    here = torch.nonzero(where).T * 2 + 0.5
+    return where, middle[:, name[where].long()] - here
+
+
 def loss_of(model: BoneNet, sample: Sample, config: TrainConfig, dtype: torch.dtype | None) -> Losses:
     """Loss of one sample: bone or not (cross-entropy and soft Dice), which bone, place."""
     device = sample.hu.device
@@ -93,7 +115,7 @@ def loss_of(model: BoneNet, sample: Sample, config: TrainConfig, dtype: torch.dt
     dice = 1 - (overlap + 20) / (chance.sum() + truth.sum() + 20)
     name, place = coarse_targets(sample)
     where = name > 0
-    which_loss = place_loss = logits.sum() * 0
+    which_loss = place_loss = centre_loss = logits.sum() * 0
     share = float("nan")
     if bool(where.any()):
         scores = answer.which.float()[0][:, where].T
@@ -106,10 +128,23 @@ def loss_of(model: BoneNet, sample: Sample, config: TrainConfig, dtype: torch.dt
         share = float((scores.argmax(1) == wanted).float().mean())
     loss = config.bone_weight * (cross + dice)
     loss = loss + config.which_weight * which_loss + config.place_weight * place_loss
+    vertebra, way = centre_targets(sample, name)
+    if bool(vertebra.any()):
+        # Voxels of a sample are as large as the net's input voxels: a unit is a fixed number of them.
+        wanted_way = way * (model.config.input_mm / CENTRE_UNIT_MM)
+        centre_loss = nnf.smooth_l1_loss(answer.centre.float()[0][:, vertebra], wanted_way, beta=0.3)
+    loss = loss + config.centre_weight * centre_loss
     hard = chance > 0.5
     hard_dice = (2 * (hard & (truth > 0)).sum() + 1) / (hard.sum() + truth.sum() + 1)
     return Losses(
-        loss, cross.item(), dice.item(), which_loss.item(), place_loss.item(), float(hard_dice), share
+        loss=loss,
+        bone=cross.item(),
+        dice=dice.item(),
+        which=which_loss.item(),
+        place=place_loss.item(),
+        centre=centre_loss.item(),
+        bone_dice=float(hard_dice),
+        name_share=share,
     )
 
 

@@ -1,4 +1,4 @@
-"""The net that finds and names bones: a stem at 4 mm, a U-Net at 8 mm, three heads.
+"""The net that finds and names bones: a stem at 4 mm, a U-Net at 8 mm, four heads.
 
 After Ronneberger et al. 2015 (U-Net) with group normalisation (Wu and He 2018). Identity needs context more
 than detail, so nearly all of the arithmetic is done at half the input's resolution.
@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
+
+
+CENTRE_UNIT_MM = 20.0
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ class UNetConfig:
 
 class Answer(NamedTuple):
     """What the net says of (N, 1, X, Y, Z): `bone` logits (N, 1, X, Y, Z); `which` logits
-    (N, classes, X/2, Y/2, Z/2); `place` (N, 3, X/2, Y/2, Z/2) in 0.1 m of the standard skeleton."""
+    (N, classes, X/2, Y/2, Z/2); `place` (N, 3, X/2, Y/2, Z/2) in 0.1 m of the standard skeleton; `centre`
+    (N, 3, X/2, Y/2, Z/2) the way to the middle of the voxel's own vertebra, in `CENTRE_UNIT_MM`."""
 
     bone: Tensor
     which: Tensor
     place: Tensor
+    centre: Tensor
 
 
 class Block(nn.Module):
@@ -83,6 +88,7 @@ class BoneNet(nn.Module):
         self.up = nn.ModuleList(Block(2 * skip, skip, config.groups) for _, skip in pairs)
         self.which = nn.Conv3d(widths[0], config.classes, 1)
         self.place = nn.Conv3d(widths[0], 3, 1)
+        self.centre = nn.Conv3d(widths[0], 3, 1)
         self.fine = nn.ConvTranspose3d(widths[0], config.fine, 2, 2)
         self.fine_mix = nn.Conv3d(config.fine + config.stem, config.fine, 3, 1, 1)
         self.bone = nn.Conv3d(config.fine, 1, 1)
@@ -92,7 +98,7 @@ class BoneNet(nn.Module):
         return torch.cat([(hu / 1000).clamp(-1.0, 1.6), ((hu - 80) / 160).clamp(-1.5, 1.5)], 1)
 
     def forward(self, hu: Tensor) -> Answer:
-        """Answers on the input's grid (bone) and on every second voxel of it (which, place)."""
+        """Answers on the input's grid (bone) and on every second voxel of it (the others)."""
         stem = nnf.silu(self.stem_norm(self.stem(self.windows(hu))))
         x, skips = stem, []
         for down in self.down:
@@ -106,7 +112,7 @@ class BoneNet(nn.Module):
             x = up(torch.cat([x, skip], 1))
         fine = torch.cat([self.fine(x), stem], 1)
         bone = self.bone(nnf.silu(self.fine_mix(fine)))
-        return Answer(bone=bone, which=self.which(x), place=self.place(x))
+        return Answer(bone=bone, which=self.which(x), place=self.place(x), centre=self.centre(x))
 
 
 def build_unet(config: UNetConfig) -> BoneNet:

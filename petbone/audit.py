@@ -1,0 +1,176 @@
+"""Which level each vertebra is: one decision for the whole column, and how sure it is.
+
+A column is a sequence, so its levels are counted, not judged one by one: what a net says of every vertebra,
+whether ribs hang on it, whether the sacrum lies below it, and the gaps between neighbours are weighed
+together (a hidden Markov chain; Rabiner, Proc. IEEE 77:257, 1989), and the same sum over all other chains says
+how sure each level is. Numbers only: images are read elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from petbone.anatomy import ALL_BONES, BY_NAME
+
+F64 = npt.NDArray[np.float64]
+
+LEVELS: tuple[int, ...] = tuple(
+    BY_NAME[name].id
+    for name in (
+        *(f"C{n}" for n in range(1, 8)),
+        *(f"T{n}" for n in range(1, 14)),
+        *(f"L{n}" for n in range(1, 7)),
+    )
+)
+"""Labels of all vertebrae from head to foot, T13 and L6 among them."""
+
+_RARE = (BY_NAME["T13"].id, BY_NAME["L6"].id)
+_COMMON = [n for n, label in enumerate(LEVELS) if label not in _RARE]
+_NAMES = {bone.id: bone.name for bone in ALL_BONES}
+
+
+@dataclass(frozen=True)
+class ChainRule:
+    """How evidence is weighed. Spreads are of logarithms; the chances are of healthy adults' columns.
+
+    `independent`: a net that is wrong in the middle of a chest is wrong in the same way all over it, so all
+    its votes together weigh as much as so many independent ones. `variant` is the chance of each of: 11 or 13
+    thoracic, 6 lumbar vertebrae.
+    """
+
+    independent: float = 5.0
+    floor: float = 0.01
+    gap_spread: float = 0.22
+    missed: float = 0.03
+    doubled: float = 0.01
+    variant: float = 0.01
+    rib_on_thoracic: float = 0.94
+    rib_on_last: float = 0.80
+    rib_on_other: float = 0.03
+    sacrum_near_last: float = 0.95
+    sacrum_near_other: float = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What was seen of one vertebra.
+
+    `chances` (len(LEVELS),): the net's mean chance of each level. `along_mm`: its place along the column, grows
+    towards the feet. `ribs`: for left and right, whether a rib hangs on it (None: cannot be seen).
+    `sacrum_below`: whether the sacrum is the next bone below it (None: cannot be seen).
+    """
+
+    chances: F64
+    along_mm: float
+    ribs: tuple[bool | None, bool | None] = (None, None)
+    sacrum_below: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """`levels`: the label of each vertebra. `chances` (n, len(LEVELS)): how likely each level is, rows sum to 1."""
+
+    levels: tuple[int, ...]
+    chances: F64
+
+    def confidence(self) -> tuple[float, ...]:
+        """Chance of the level that was chosen, for each vertebra."""
+        return tuple(
+            float(row[LEVELS.index(level)]) for row, level in zip(self.chances, self.levels, strict=True)
+        )
+
+
+def _rank(level: int) -> float:
+    """Place in a usual column: C1 is 0, L5 is 23; T13 and L6 stand half a step behind T12 and L5."""
+    if LEVELS[level] in _RARE:
+        return _COMMON.index(level - 1) + 0.5
+    return float(_COMMON.index(level))
+
+
+def _steps(rule: ChainRule) -> list[tuple[int, int, int, float]]:
+    """Every legal step (from, to, vertebrae gone down, log chance)."""
+    t11, t12, t13 = (LEVELS.index(BY_NAME[n].id) for n in ("T11", "T12", "T13"))
+    l1, l5, l6 = (LEVELS.index(BY_NAME[n].id) for n in ("L1", "L5", "L6"))
+    steps = []
+    for a in _COMMON:
+        for b in _COMMON:
+            down = int(_rank(b) - _rank(a))
+            if down in (0, 1, 2, 3):
+                chance = (rule.doubled, 1.0, rule.missed, rule.missed**1.5)[down]
+                steps.append((a, b, down, float(np.log(chance))))
+    rare = float(np.log(rule.variant))
+    return [*steps, (t11, l1, 1, rare), (t12, t13, 1, rare), (t13, l1, 1, 0.0), (l5, l6, 1, rare)]
+
+
+def _evidence(seen: Sequence[Seen], rule: ChainRule) -> F64:
+    """(n, len(LEVELS)) log likelihood of what was seen of each vertebra by itself."""
+    weight = min(1.0, rule.independent / len(seen))
+    chances = np.array([one.chances for one in seen], float)
+    chances = chances / np.maximum(chances.sum(1, keepdims=True), 1e-9)
+    for rare in _RARE:  # the net does not know them: they look like the level before
+        at = LEVELS.index(rare)
+        chances[:, at] = np.maximum(chances[:, at], chances[:, at - 1])
+    out: F64 = weight * np.log(np.maximum(chances, 0) * (1 - rule.floor) + rule.floor / len(LEVELS))
+    thoracic = np.array([_NAMES[label][0] == "T" for label in LEVELS])
+    last = np.isin(LEVELS, [BY_NAME[n].id for n in ("T12", "T13")])
+    rib = np.where(last, rule.rib_on_last, np.where(thoracic, rule.rib_on_thoracic, rule.rib_on_other))
+    lowest = np.isin(LEVELS, [BY_NAME[n].id for n in ("L5", "L6")])
+    sacrum = np.where(lowest, rule.sacrum_near_last, rule.sacrum_near_other)
+    for n, one in enumerate(seen):
+        # Left and right are not independent: both sides together count as one and a half.
+        for there in one.ribs:
+            if there is not None:
+                out[n] += 0.75 * np.log(rib if there else 1 - rib)
+        if one.sacrum_below is not None:
+            out[n] += np.log(sacrum if one.sacrum_below else 1 - sacrum)
+    return out
+
+
+def _moves(seen: Sequence[Seen], rule: ChainRule) -> F64:
+    """(n - 1, levels, levels) log chance of the step from each vertebra to the next, given the gap."""
+    at = np.array([one.along_mm for one in seen])
+    gaps = np.maximum(np.diff(at), 1.0)
+    out = np.full((len(gaps), len(LEVELS), len(LEVELS)), -np.inf)
+    steps = _steps(rule)
+    for n, gap in enumerate(gaps):
+        # What one step is here: the middle gap of the neighbourhood, which a missed vertebra does not move.
+        pitch = float(np.median(gaps[max(0, n - 3) : n + 4]))
+        for a, b, down, log_chance in steps:
+            usual = pitch * (down or 0.5)
+            misfit = np.log(gap / usual) / rule.gap_spread
+            out[n, a, b] = np.logaddexp(out[n, a, b], log_chance - 0.5 * misfit**2)
+    return out
+
+
+def number_column(seen: Sequence[Seen], rule: ChainRule | None = None) -> Chain:
+    """Levels of the vertebrae of one column, from head to foot, by the likeliest chain of all.
+
+    Raises ValueError if `seen` is not in order along the column.
+    """
+    if not seen:
+        return Chain((), np.zeros((0, len(LEVELS))))
+    if (np.diff([one.along_mm for one in seen]) < 0).any():
+        raise ValueError("vertebrae must be given from head to foot")
+    rule = rule or ChainRule()
+    own, moves = _evidence(seen, rule), _moves(seen, rule)
+    n = len(seen)
+    best = own.copy()
+    came = np.zeros((n, len(LEVELS)), int)
+    forward, backward = own.copy(), np.zeros_like(own)
+    for k in range(1, n):
+        options = best[k - 1][:, None] + moves[k - 1]
+        came[k] = options.argmax(0)
+        best[k] = own[k] + options.max(0)
+        forward[k] = own[k] + np.logaddexp.reduce(forward[k - 1][:, None] + moves[k - 1], 0)
+    for k in range(n - 2, -1, -1):
+        backward[k] = np.logaddexp.reduce(moves[k] + (own[k + 1] + backward[k + 1])[None], 1)
+    path = [int(best[-1].argmax())]
+    for k in range(n - 1, 0, -1):
+        path.append(int(came[k][path[-1]]))
+    both = forward + backward
+    chances = np.exp(both - np.logaddexp.reduce(both, 1, keepdims=True))
+    return Chain(tuple(LEVELS[level] for level in reversed(path)), chances)

@@ -1,0 +1,228 @@
+"""Single vertebrae and ribs in the coarse answer, whatever their numbers.
+
+Every voxel of a vertebra votes for its middle (the net's `centre`); votes gather where a vertebra is, so one
+vertebra is told from the next without knowing either's level. A rib is what can be reached along bone from its
+own medial end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, sparse
+from scipy.sparse import csgraph
+from scipy.spatial import cKDTree
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class InstanceRule:
+    """Lengths in mm."""
+
+    vote_blur_mm: float = 4.0
+    vote_reach_mm: float = 16.0
+    peak_radius_mm: float = 8.0
+    least_share: float = 0.2  # of the typical number of votes, below which a heap of votes is no vertebra
+    medial_mm: float = 48.0
+    medial_least_ml: float = 0.5
+    jump_mm: float = 18.0
+    jump_cost: float = 3.0
+    number_cost: float = 6.0
+    head_offset: float = 0.4  # of a step between vertebrae: medial end of a rib above its vertebra's middle
+    head_spread: float = 0.3
+    number_spread: float = 0.8
+    unmatched: float = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """Vertebrae from head to foot.
+
+    `middles_mm` (n, 3) along the axes of the coarse grid; `along_mm` (n,) arc length from the first; `owner`
+    (voxels,) the vertebra of each voxel, -1 for none; `votes` (n,) voxels each.
+    """
+
+    middles_mm: F64
+    along_mm: F64
+    owner: Ints
+    votes: F64
+
+    def project(self, points_mm: F64) -> tuple[F64, F64]:
+        """Arc length of the nearest point of the column's middle line, and the way from there (n, 3)."""
+        line, along = _line(self.middles_mm, self.along_mm)
+        _, at = cKDTree(line).query(points_mm)
+        return along[at], points_mm - line[at]
+
+
+def _line(middles_mm: F64, along_mm: F64) -> tuple[F64, F64]:
+    """The middle line every 2 mm, smoothed, drawn out by a vertebra's height at both ends."""
+    if len(along_mm) == 1:
+        along = np.arange(-30.0, 31.0, 2.0)
+        return middles_mm[0] - along[:, None] * np.array([0.0, 0.0, 1.0]), along
+    dense = np.arange(along_mm[0], along_mm[-1] + 1, 2.0)
+    line = np.stack([np.interp(dense, along_mm, middles_mm[:, axis]) for axis in range(3)], 1)
+    line = ndimage.gaussian_filter1d(line, 10.0, axis=0, mode="nearest")
+    k = min(len(line) - 1, 15)
+    up = (line[0] - line[k]) / max(float(np.linalg.norm(line[0] - line[k])), 1e-6)
+    down = (line[-1] - line[-1 - k]) / max(float(np.linalg.norm(line[-1] - line[-1 - k])), 1e-6)
+    out = np.arange(2.0, 41.0, 2.0)
+    line = np.concatenate([line[0] + out[::-1, None] * up, line, line[-1] + out[:, None] * down])
+    along = np.concatenate([dense[0] - out[::-1], dense, dense[-1] + out])
+    return line, along
+
+
+def find_column(points_mm: F64, votes_mm: F64, weights: F64, step_mm: float, rule: InstanceRule) -> Column:
+    """Gather the votes of vertebra voxels (n, 3) into vertebrae."""
+    empty = Column(np.zeros((0, 3)), np.zeros(0), np.full(len(points_mm), -1, np.intp), np.zeros(0))
+    if len(points_mm) == 0:
+        return empty
+    low = votes_mm.min(0) - 5 * step_mm
+    cell = np.round((votes_mm - low) / step_mm).astype(np.intp)
+    heap = np.zeros(cell.max(0) + 6)
+    np.add.at(heap, tuple(cell.T), weights)
+    heap = ndimage.gaussian_filter(heap, rule.vote_blur_mm / step_mm)
+    size = 2 * round(rule.peak_radius_mm / step_mm) + 1
+    top = (heap == ndimage.maximum_filter(heap, size)) & (heap > 0.05 * heap.max())
+    peaks = np.argwhere(top) * step_mm + low
+    if len(peaks) == 0:
+        return empty
+    distance, owner = cKDTree(peaks).query(votes_mm)
+    owner = np.where(distance <= rule.vote_reach_mm, owner, -1)
+    votes = np.bincount(owner[owner >= 0], weights[owner >= 0], len(peaks))
+    typical = np.median(votes[votes > 0.2 * votes.max()])
+    keep = np.flatnonzero(votes >= rule.least_share * typical)
+    middles = np.array([np.average(votes_mm[owner == k], axis=0, weights=weights[owner == k]) for k in keep])
+    order = np.argsort(-middles[:, 2])
+    keep, middles = keep[order], middles[order]
+    number = np.full(len(peaks) + 1, -1, np.intp)
+    number[keep] = np.arange(len(keep))
+    steps = np.linalg.norm(np.diff(middles, axis=0), axis=1)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    return Column(middles, along, number[owner], votes[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class Ribs:
+    """Ribs of one side.
+
+    `owner` (voxels,) the vertebra on which a voxel's rib hangs, -1 for none; `seen` (vertebrae,) whether a rib
+    hangs on each.
+    """
+
+    owner: Ints
+    seen: npt.NDArray[np.bool_]
+
+
+def find_ribs(
+    index: Ints, number: F64, column: Column, column_number: F64, step_mm: float, rule: InstanceRule
+) -> Ribs:
+    """Follow the ribs of one side from their medial ends.
+
+    `index` (n, 3): voxels of ribs of that side; `number` (n,): the rib number that the net expects at each,
+    `column_number` (vertebrae,): the same for vertebrae, T1 being 1.
+    """
+    count = len(column.along_mm)
+    nothing = Ribs(np.full(len(index), -1, np.intp), np.zeros(count, bool))
+    if len(index) == 0 or count == 0:
+        return nothing
+    points = index * step_mm
+    along, way = column.project(points)
+    medial = np.flatnonzero(np.linalg.norm(way, axis=1) < rule.medial_mm)
+    if len(medial) == 0:
+        return nothing
+    graph = _graph(index, number, step_mm, rule)
+    _, part = csgraph.connected_components(_graph(index[medial], number[medial], step_mm, rule, jump=False))
+    sizes = np.bincount(part) * step_mm**3 / 1000
+    parts = [medial[part == k] for k in np.flatnonzero(sizes >= rule.medial_least_ml)]
+    if not parts:
+        return nothing
+    at = np.array([along[p].mean() for p in parts])
+    numbers = np.array([number[p].mean() for p in parts])
+    order = np.argsort(at)
+    hangs = _match(at[order], numbers[order], column, column_number, rule)
+    source = np.full(len(index), -1, np.intp)
+    for k, on in zip(order, hangs, strict=True):
+        if on >= 0:
+            source[parts[k]] = on
+    seeds = np.flatnonzero(source >= 0)
+    if len(seeds) == 0:
+        return nothing
+    distance, _, nearest = csgraph.dijkstra(
+        graph, directed=False, indices=seeds, min_only=True, return_predecessors=True
+    )
+    reached = np.isfinite(distance)
+    owner = np.full(len(index), -1, np.intp)
+    owner[reached] = source[nearest[reached]]
+    seen = np.zeros(count, bool)
+    seen[[on for on in hangs if on >= 0]] = True
+    return Ribs(owner, seen)
+
+
+def _match(at_mm: F64, numbers: F64, column: Column, column_number: F64, rule: InstanceRule) -> list[int]:
+    """The vertebra of each medial end (from head to foot; -1: none), order kept, several ends may share one."""
+    along = column.along_mm
+    steps = np.diff(along)
+    pitch = np.array(
+        [np.median(steps[max(0, k - 3) : k + 3]) if len(steps) else 25.0 for k in range(len(along))]
+    )
+    place = (along[None] - at_mm[:, None]) / pitch[None] - rule.head_offset
+    differ = numbers[:, None] - column_number[None]
+    cost = (place / rule.head_spread) ** 2 / 2 + (differ / rule.number_spread).clip(-3, 3) ** 2 / 2
+    n, m = cost.shape
+    # best[k, j]: the least cost of the first k ends, with vertebrae up to j used.
+    best = np.zeros((n + 1, m + 1))
+    choice = np.zeros((n + 1, m + 1), int)  # 0 skip the vertebra, 1 skip the end, 2 match and go on, 3 match
+    best[1:, 0] = np.arange(1, n + 1) * rule.unmatched
+    choice[1:, 0] = 1
+    for k in range(1, n + 1):
+        for j in range(1, m + 1):
+            options = (
+                best[k, j - 1],
+                best[k - 1, j] + rule.unmatched,
+                best[k - 1, j - 1] + cost[k - 1, j - 1],
+                best[k - 1, j] + cost[k - 1, j - 1] + 1.0,
+            )
+            choice[k, j] = int(np.argmin(options))
+            best[k, j] = options[choice[k, j]]
+    out = [-1] * n
+    k, j = n, m
+    while k > 0:
+        move = choice[k, j]
+        if move == 0:
+            j -= 1
+            continue
+        k -= 1
+        if move >= 2:
+            out[k] = j - 1
+        if move == 2:
+            j -= 1
+    return out
+
+
+def _graph(
+    index: Ints, number: F64, step_mm: float, rule: InstanceRule, jump: bool = True
+) -> sparse.csr_matrix:
+    """Neighbouring voxels, joined by their distance and by how differently the net numbers them.
+
+    With `jump` also voxels of different pieces with a gap between them, at a price.
+    """
+    tree = cKDTree(index)
+    pairs = tree.query_pairs(1.8, output_type="ndarray")
+    n = len(index)
+    near = sparse.coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (n, n))
+    price = np.ones(len(pairs))
+    if jump:
+        _, piece = csgraph.connected_components(near, directed=False)
+        far = tree.query_pairs(rule.jump_mm / step_mm, output_type="ndarray")
+        far = far[piece[far[:, 0]] != piece[far[:, 1]]]
+        pairs = np.concatenate([pairs, far])
+        price = np.concatenate([price, np.full(len(far), rule.jump_cost)])
+    distance = np.linalg.norm((index[pairs[:, 0]] - index[pairs[:, 1]]) * step_mm, axis=1)
+    differ = np.abs(number[pairs[:, 0]] - number[pairs[:, 1]])
+    cost = distance * price * (1 + rule.number_cost * differ)
+    return sparse.csr_matrix((cost, (pairs[:, 0], pairs[:, 1])), (n, n))

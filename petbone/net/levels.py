@@ -1,0 +1,248 @@
+"""Numbers for the vertebrae and ribs of the coarse answer: instances first, then one count for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from petbone.anatomy import BONES, BY_ID, BY_NAME
+from petbone.audit import LEVELS, Chain, ChainRule, Seen, number_column
+from petbone.net.instances import Column, InstanceRule, Ribs, find_column, find_ribs
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+U8 = npt.NDArray[np.uint8]
+
+VERTEBRA, RIB_LEFT, RIB_RIGHT = 251, 252, 253
+"""Labels of a voxel that is known to be of a vertebra or of a rib of one side, but not yet of which."""
+
+FAMILIES: dict[int, tuple[int, ...]] = {
+    VERTEBRA: tuple(bone.id for bone in BONES if bone.group.endswith("_spine")),
+    RIB_LEFT: tuple(bone.id for bone in BONES if bone.group == "ribs" and bone.side == "left"),
+    RIB_RIGHT: tuple(bone.id for bone in BONES if bone.group == "ribs" and bone.side == "right"),
+}
+_SACRUM = BY_NAME["sacrum"].id
+_T1 = BY_NAME["T1"].id
+
+
+@dataclass(frozen=True)
+class LevelRule:
+    """`edge_mm`: so near to the end of the field nobody can say whether a rib hangs there."""
+
+    instances: InstanceRule = field(default_factory=InstanceRule)
+    chain: ChainRule = field(default_factory=ChainRule)
+    edge_mm: float = 16.0
+    beside_mm: float = 60.0
+    sacrum_steps: float = 1.3
+    candidate: float = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """`given` (n,) label of every voxel; by label, the chance that its number is right and the labels that it
+    may be instead (itself first, the likeliest next)."""
+
+    given: U8
+    confidence: dict[int, float]
+    candidates: dict[int, tuple[int, ...]]
+
+
+def families(chances: F32) -> U8:
+    """(n,) family of every voxel, or its bone where the bone is no vertebra and no rib; chances (n, 62)."""
+    whole = chances.copy()
+    for ids in FAMILIES.values():
+        first = ids[0] - 1
+        total = chances[:, np.array(ids) - 1].sum(1)
+        whole[:, np.array(ids) - 1] = 0
+        whole[:, first] = total
+    given = (whole.argmax(1) + 1).astype(np.uint8)
+    for family, ids in FAMILIES.items():
+        given[given == ids[0]] = family
+    return given
+
+
+def count_levels(
+    index: Ints,
+    chances: F32,
+    family: U8,
+    votes_mm: F32,
+    shape: tuple[int, ...],
+    step_mm: float,
+    rule: LevelRule,
+) -> Counted:
+    """Number the vertebrae and ribs among the voxels `index` (n, 3) of a grid of `shape`.
+
+    `chances` (n, 62) the net's; `family` (n,) as `families` gives it; `votes_mm` (n, 3) the way from each
+    voxel to the middle of its vertebra.
+    """
+    points = index * step_mm
+    spine = np.flatnonzero(family == VERTEBRA)
+    column = find_column(
+        points[spine],
+        points[spine] + votes_mm[spine],
+        chances[spine][:, np.array(FAMILIES[VERTEBRA]) - 1].sum(1).astype(float),
+        step_mm,
+        rule.instances,
+    )
+    levels = _level_chances(chances[spine], column)
+    sides = {}
+    for side in (RIB_LEFT, RIB_RIGHT):
+        here = np.flatnonzero(family == side)
+        number = _rib_number(chances[here], side)
+        sides[side] = (
+            here,
+            number,
+            find_ribs(index[here], number, column, _column_number(levels), step_mm, rule.instances),
+        )
+    seen = _seen(column, levels, [s[2] for s in sides.values()], points[family == _SACRUM], shape, step_mm, rule)
+    chain = number_column(seen, rule.chain)
+    given = family.copy()
+    sure: dict[int, list[float]] = {}
+    other: dict[int, set[int]] = {}
+    _name_vertebrae(given, spine, points, column, chain, chances)
+    for k, level in enumerate(chain.levels):
+        _note(sure, other, level, chain.chances[k], LEVELS, rule)
+    for here, number, ribs in sides.values():
+        side = BY_ID[int(FAMILIES[int(family[here[0]])][0])].side if len(here) else "left"
+        _name_ribs(given, here, points, number, ribs, chain, side)
+        for k in np.flatnonzero(ribs.seen):
+            label = _rib_of(chain.levels[k], side)
+            if label:
+                as_ribs = [_rib_of(level, side) for level in LEVELS]
+                _note(sure, other, label, chain.chances[k], as_ribs, rule)
+    mean = _mean_chance(given, chances)
+    confidence, candidates = {}, {}
+    for label in np.unique(given):
+        bone = int(label)
+        if bone in sure:
+            confidence[bone] = float(np.mean(sure[bone])) * mean[bone]
+            candidates[bone] = tuple([bone, *sorted(other[bone] - {bone})])
+        elif bone:
+            confidence[bone] = mean[bone]
+            candidates[bone] = (bone,)
+    return Counted(given, confidence, candidates)
+
+
+def _level_chances(chances: F32, column: Column) -> F64:
+    """(vertebrae, LEVELS) mean chance of every level over a vertebra's voxels."""
+    out = np.zeros((len(column.along_mm), len(LEVELS)))
+    known = [n for n, label in enumerate(LEVELS) if label <= chances.shape[1]]
+    for k in range(len(out)):
+        own = chances[column.owner == k]
+        if len(own):
+            out[k, known] = own[:, [LEVELS[n] - 1 for n in known]].mean(0)
+    return out / np.maximum(out.sum(1, keepdims=True), 1e-9)
+
+
+def _column_number(levels: F64) -> F64:
+    """Number of the rib that the net expects on each vertebra; below 1 in the neck, above 12 in the loin."""
+    usual = [n for n, label in enumerate(LEVELS) if label <= len(BONES)]
+    number = np.zeros(len(LEVELS))
+    number[usual] = np.arange(len(usual)) - [LEVELS[n] for n in usual].index(_T1) + 1
+    return np.asarray(levels @ number)
+
+
+def _rib_number(chances: F32, side: int) -> F64:
+    own = chances[:, np.array(FAMILIES[side]) - 1].astype(float)
+    return np.asarray((own * np.arange(1, 13)).sum(1) / np.maximum(own.sum(1), 1e-9))
+
+
+def _seen(
+    column: Column,
+    levels: F64,
+    sides: list[Ribs],
+    sacrum_mm: F64,
+    shape: tuple[int, ...],
+    step_mm: float,
+    rule: LevelRule,
+) -> list[Seen]:
+    """What is seen of every vertebra."""
+    size = np.array(shape) * step_mm
+    count = len(column.along_mm)
+    steps = np.diff(column.along_mm)
+    pitch = float(np.median(steps)) if count > 1 else 25.0
+    sacrum = cKDTree(sacrum_mm) if len(sacrum_mm) * step_mm**3 > 5000 else None
+    out = []
+    for k, middle in enumerate(column.middles_mm):
+        inside = rule.edge_mm < middle[2] < size[2] - rule.edge_mm
+        ribs: list[bool | None] = []
+        for side, sign in zip(sides, (-1, 1), strict=True):
+            across = middle[0] + sign * rule.beside_mm
+            visible = inside and 0 < across < size[0]
+            ribs.append(True if side.seen[k] else False if visible else None)
+        below: bool | None = None
+        if sacrum is not None:
+            below = k == count - 1 and bool(sacrum.query(middle)[0] < rule.sacrum_steps * pitch)
+        out.append(Seen(levels[k], float(column.along_mm[k]), (ribs[0], ribs[1]), below))
+    return out
+
+
+def _name_vertebrae(
+    given: U8, spine: Ints, points: F64, column: Column, chain: Chain, chances: F32
+) -> None:
+    """Every vertebra voxel takes the level of its vertebra, or of the nearest voxel that has one."""
+    owner = column.owner
+    own = owner >= 0
+    if not own.any():
+        ids = np.array(FAMILIES[VERTEBRA])
+        given[spine] = ids[chances[spine][:, ids - 1].argmax(1)]
+        return
+    _, near = cKDTree(points[spine[own]]).query(points[spine])
+    given[spine] = np.array(chain.levels, np.uint8)[owner[own][near]]
+
+
+def _rib_of(level: int, side: str) -> int:
+    """The rib that hangs on a vertebra; 0 for none."""
+    name = BY_ID[level].name
+    return BY_NAME[f"rib_{side}_{name[1:]}"].id if name[0] == "T" else 0
+
+
+def _name_ribs(
+    given: U8, here: Ints, points: F64, number: F64, ribs: Ribs, chain: Chain, side: str
+) -> None:
+    """Ribs take the number of their vertebra; what hangs on none, the net's, moved as its neighbours were."""
+    if len(here) == 0:
+        return
+    first, last = BY_NAME[f"rib_{side}_1"].id, BY_NAME[f"rib_{side}_12"].id
+    rib = np.array([0, *(_rib_of(level, side) for level in chain.levels)])[ribs.owner + 1]
+    known = rib > 0
+    value = np.where(rib > last, 13, rib - first + 1)
+    if known.any():
+        _, near = cKDTree(points[here[known]]).query(points[here], k=min(200, int(known.sum())))
+        moved = (value - number)[known][near].reshape(len(here), -1).mean(1)
+    else:
+        moved = np.zeros(len(here))
+    guess = np.round(number + moved).clip(1, 12).astype(int)
+    given[here] = np.where(known, rib, first - 1 + guess)
+
+
+def _note(
+    sure: dict[int, list[float]],
+    other: dict[int, set[int]],
+    label: int,
+    chances: F64,
+    names: tuple[int, ...] | list[int],
+    rule: LevelRule,
+) -> None:
+    """Keep how sure a number is, and what else it may be."""
+    sure.setdefault(label, []).append(sum(float(c) for c, n in zip(chances, names, strict=True) if n == label))
+    likely = {n for c, n in zip(chances, names, strict=True) if c >= rule.candidate and n}
+    other.setdefault(label, set()).update(likely)
+
+
+def _mean_chance(given: U8, chances: F32) -> dict[int, float]:
+    """By label: mean chance of its family (or of itself) over its voxels."""
+    out = {}
+    for label in np.unique(given):
+        if not label:
+            continue
+        bone = BY_ID[int(label)]
+        same = [b.id for b in BONES if b.id == bone.id or (b.group == bone.group == "ribs" and b.side == bone.side)]
+        if bone.group.endswith("_spine"):
+            same = list(FAMILIES[VERTEBRA])
+        out[int(label)] = float(chances[given == label][:, np.array(same) - 1].sum(1).mean())
+    return out
