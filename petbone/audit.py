@@ -28,6 +28,13 @@ LEVELS: tuple[int, ...] = tuple(
 )
 """Labels of all vertebrae from head to foot, T13 and L6 among them."""
 
+USUAL_GAP_MM: tuple[float, ...] = (
+    *(20, 17, 17, 17, 17, 17, 18.5),
+    *(21, 21.5, 22, 22.5, 23, 23.5, 24, 24.5, 25.5, 26.5, 27.5, 29.5),
+    *(31, 32, 33, 32),
+)
+"""From the middle of each vertebra, C1 to L4, to that of the next in an adult; only their ratios matter."""
+
 _RARE = (BY_NAME["T13"].id, BY_NAME["L6"].id)
 _COMMON = [n for n, label in enumerate(LEVELS) if label not in _RARE]
 _NAMES = {bone.id: bone.name for bone in ALL_BONES}
@@ -132,16 +139,27 @@ def _evidence(seen: Sequence[Seen], rule: ChainRule) -> F64:
 
 def _moves(seen: Sequence[Seen], rule: ChainRule) -> F64:
     """(n - 1, levels, levels) log chance of the step from each vertebra to the next, given the gap."""
-    at = np.array([one.along_mm for one in seen])
-    gaps = np.maximum(np.diff(at), 1.0)
+    gaps = np.maximum(np.diff([one.along_mm for one in seen]), 1.0)
+    depth = np.concatenate([[0.0], np.cumsum(USUAL_GAP_MM)])
+    rank = np.array([_rank(level) for level in range(len(LEVELS))])
+    place = np.interp(rank, np.arange(len(depth)), depth)
+    # How large this person is at each gap: by the middle of the neighbouring gaps, against what is usual where
+    # the net says that they are. A missed vertebra does not move a median.
+    expected = np.array([float(np.sum(one.chances * place) / max(np.sum(one.chances), 1e-9)) for one in seen])
+    usual = np.interp((expected[:-1] + expected[1:]) / 2, (depth[:-1] + depth[1:]) / 2, USUAL_GAP_MM)
+    size = gaps / usual
     out = np.full((len(gaps), len(LEVELS), len(LEVELS)), -np.inf)
     steps = _steps(rule)
     for n, gap in enumerate(gaps):
-        # What one step is here: the middle gap of the neighbourhood, which a missed vertebra does not move.
-        pitch = float(np.median(gaps[max(0, n - 3) : n + 4]))
+        here = float(np.median(size[max(0, n - 4) : n + 5]))
         for a, b, down, log_chance in steps:
-            usual = pitch * (down or 0.5)
-            misfit = np.log(gap / usual) / rule.gap_spread
+            if down == 0:
+                way = usual[n] / 2
+            elif down == 1:
+                way = USUAL_GAP_MM[min(int(rank[a]), len(USUAL_GAP_MM) - 1)]
+            else:
+                way = place[b] - place[a]
+            misfit = np.log(gap / (here * way)) / rule.gap_spread
             out[n, a, b] = np.logaddexp(out[n, a, b], log_chance - 0.5 * misfit**2)
     return out
 

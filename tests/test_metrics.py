@@ -55,10 +55,11 @@ def test_a_face_out_of_reach_counts_by_its_voxels():
     """Spacing 1 mm, edge 6, shift 2, tolerance 1 mm, all by hand.
 
     Each border has 6^3 - 4^3 = 152 voxels. The shared layers are 2 to 5 of the first cube. In its layer 0 the
-    nearest voxel of the other border is 2 layers away: 36 misses. In layer 1 the rim of 20 voxels is 1 mm from
-    the rim of the other cube's first face: hits. Layers 2 to 4: rims coincide, hits. Layer 5: a full face of 36;
-    its rim of 20 coincides with the other's rim, the next ring of 12 is 1 mm from that rim, and the inner 2 x 2
-    is 2 mm from it and from the other's faces: 4 misses. So 40 of 152 miss, in both cubes by symmetry.
+    nearest voxel of the other border is 2 layers away: 36 misses. In layer 1 the rim of 20 voxels is 1 mm
+    from the rim of the other cube's first face: hits. Layers 2 to 4: rims coincide, hits. Layer 5: a full
+    face of 36; its rim of 20 coincides with the other's rim, the next ring of 12 is 1 mm from that rim, and
+    the inner 2 x 2 is 2 mm from it and from the other's faces: 4 misses. So 40 of 152 miss, in both cubes by
+    symmetry.
     """
     got = surface_dice(cube((5, 5, 5)), cube((7, 5, 5)), (1, 1, 1), 1.0)
     assert got == pytest.approx((152 - 40) / 152)

@@ -89,7 +89,8 @@ def test_vertebrae_are_named_where_they_show_and_ribs_at_their_outer_ends() -> N
     labels[42, 10:40], labels[42, 60:90] = right, left
     middle = {t5: (0, 0, 55), t6: (0, 0, 35), right: (20, 0, 58), left: (-20, 0, 58), 200: (0, 0, 0)}
     centres = {label: np.array(mm, float) for label, mm in middle.items()}
-    marks = pictures.bone_marks(labels, centres, frame, View.CORONAL)
+    marks = pictures.bone_marks(labels, centres, frame, View.CORONAL, {})
     assert [(m.text, m.u_mm) for m in marks] == [("T5", 50.0), ("4", 89.5), ("4", 10.5)]
-    unsure = pictures.bone_marks(labels, centres, frame, View.CORONAL, doubtful={5})
-    assert [m.text for m in unsure] == ["T5?", "4", "4"]
+    may_be = {t5: (t5, 4, 6), right: (right, right + 1), left: (left,)}
+    unsure = pictures.bone_marks(labels, centres, frame, View.CORONAL, may_be)
+    assert sorted(m.text for m in unsure) == ["4-5?", "?", "T4-6?"]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -388,3 +389,86 @@ def test_a_small_phantom_can_be_made_and_measured(cli, tmp_path):
             truth[name]["value"], rel=truth[name]["relative_tolerance"] + 0.01
         )
     assert cli("phantom", "--size", "huge", "-o", tmp_path / "x").status == 2
+
+
+@pytest.fixture
+def doubting_net(one, monkeypatch, tmp_path) -> dict[str, Path]:
+    """A net that finds T7, C7 and T13, and is sure of none but L3; and a PET that is hot in all of them."""
+    from petbone.net import segment
+
+    grid = Grid((12, 12, 12), affine(np.eye(3), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0)))
+    labels, suv = np.zeros(grid.shape, np.uint8), np.full(grid.shape, 1.5, np.float32)
+    for label, z in ((56, 9), (7, 6), (63, 3), (15, 0)):
+        labels[2:10, 2:10, z : z + 2] = label
+        suv[4:7, 4:7, z : z + 2] = 20 + label
+    confidence = {7: 0.41, 56: 0.2, 63: 0.3, 15: 0.9}
+    candidates = {7: (7, 6), 56: (56, 55), 63: (63, 12, 13), 15: (15,)}
+    bones = Volume(labels, grid, Unit.LABEL)
+    found = segment.Segmentation(bones, confidence, candidates, segment._notes(confidence), "0" * 64)
+
+    class Net:
+        def segment(self, ct, progress=None):
+            return found
+
+    monkeypatch.setattr(segment.Segmenter, "load", staticmethod(lambda *_: Net()))
+    mask = save(bones, tmp_path / "same.nii.gz")
+    return {"ct": one.ct, "mask": mask, "pet": save(Volume(suv, grid, Unit.SUV), tmp_path / "hot.nii.gz")}
+
+
+def test_names_that_the_net_is_not_sure_of_are_kept_for_programs_only(doubting_net, cli, tmp_path):
+    out = tmp_path / "out"
+    words = ("run", doubting_net["ct"], doubting_net["pet"], "--units", "suv", "--tracer", "naf", "-o", out)
+    answer = cli(*words)
+    assert answer.status == 0, answer.err
+
+    # The tables keep their columns: best guess and how sure it is.
+    bones = pd.read_csv(out / "bones.csv").set_index("name")
+    assert bones.name_confidence[["T7", "C7", "T13", "L3"]].tolist() == [0.41, 0.2, 0.3, 0.9]
+    spots = pd.read_csv(out / "hotspots.csv").set_index("bone")
+    assert spots.name_confidence[["T7", "T13", "L3"]].tolist() == [0.41, 0.3, 0.9]
+    names = json.loads((out / "provenance.json").read_text())["names"]
+    assert names == {
+        "T7": {"confidence": 0.41, "may_be": ["T7", "T6"]},
+        "L3": {"confidence": 0.9, "may_be": ["L3"]},
+        "C7": {"confidence": 0.2, "may_be": ["C7", "C6"]},
+        "T13": {"confidence": 0.3, "may_be": ["T13", "T12", "L1"]},
+    }
+
+    # People are told what is known.
+    assert "3 of 4 bone names are unsure; they are shown as ranges" in answer.out
+    assert "past the threshold of PET15 but not among its bones: C6-C7 (SUVmax 76.0)" in answer.out
+    assert "perhaps supernumerary: T12-L1; counted with the 49 bones" in answer.out
+    page = re.sub(r"data:image/png;base64,[\w+/=]+", "", (out / "report.html").read_text())
+    for text in (answer.out, page):
+        assert "C6-C7" in text
+        assert "T12-L1" in text
+        assert not re.search(r"\b(?:T13|(?<!-)C7|(?<!-)T7)\b", text)
+    assert "T6-T7" in page
+
+
+def test_numbers_do_not_depend_on_what_is_known_of_names(doubting_net, cli, tmp_path):
+    """The same bones as a mask made elsewhere, so with names that nobody doubts."""
+    unsure, sure = tmp_path / "unsure", tmp_path / "sure"
+    words = (doubting_net["pet"], "--units", "suv", "--tracer", "naf", "-o")
+    assert cli("run", doubting_net["ct"], *words, unsure).status == 0
+    assert cli("quantify", doubting_net["mask"], *words, sure, "--ct", doubting_net["ct"]).status == 0
+    assert (sure / "indices.csv").read_bytes() == (unsure / "indices.csv").read_bytes()
+    for name in ("bones.csv", "hotspots.csv"):
+        tables = [pd.read_csv(out / name).drop(columns="name_confidence") for out in (sure, unsure)]
+        pd.testing.assert_frame_equal(*tables)
+    for html, there in ((sure / "report.html", True), (unsure / "report.html", False)):
+        cells = re.findall(r"<td[^>]*>(?:<i[^>]*></i>)?([^<]*)</td>", html.read_text())
+        assert ("T7" in cells) is there
+
+
+def test_segment_says_which_labels_are_unsure(doubting_net, cli, tmp_path):
+    answer = cli("segment", doubting_net["ct"], "-o", tmp_path / "b.nii.gz")
+    assert answer.status == 0, answer.err
+    assert "labels of unsure name: 7 (T6-T7); 56 (C6-C7); 63 (T12-L1)" in answer.out
+    assert "4 bones in" in answer.out
+    assert set(np.unique(np.asarray(nib.load(tmp_path / "b.nii.gz").dataobj))) == {0, 7, 15, 56, 63}
+
+
+def test_a_mask_made_elsewhere_has_no_doubts_of_the_net(one, cli, tmp_path):
+    assert cli("quantify", one.bones, one.pet, "--units", "suv", "-o", tmp_path / "out").status == 0
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["names"] is None

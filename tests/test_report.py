@@ -440,9 +440,99 @@ def test_a_nested_record_becomes_rows() -> None:
     assert list(privacy.facts(record)) == [("a.b", "1.5"), ("c 1.d", "e"), ("c 2.d", "–"), ("n", "1–7, 9")]
 
 
-def test_a_name_more_likely_wrong_than_right_has_a_question_mark():
-    record = {"hotspot": 1, "bone": "T7", "name_confidence": 0.3}
-    shaky = tables.hotspot_table(pd.DataFrame([record]), {})
-    firm = tables.hotspot_table(pd.DataFrame([record | {"name_confidence": 0.9}]), {})
-    unknown = tables.hotspot_table(pd.DataFrame([record | {"name_confidence": None}]), {})
-    assert [table.rows[0].cells[1].text for table in (shaky, firm, unknown)] == ["T7?", "T7", "T7"]
+UNSURE: dict[str, tuple[float, list[str]]] = {
+    "T5": (0.3, ["T5", "T4", "T6"]),
+    "T6": (0.9, ["T6", "T7"]),
+    "rib_right_5": (0.49, ["rib_right_5", "rib_right_6", "rib_right_4"]),
+    "rib_left_5": (0.2, ["rib_left_5"]),
+    "femur_left": (0.1, ["femur_left"]),
+}
+
+
+def unsure_case(candidates: bool = True) -> CaseResult:
+    """The case with bones whose names the net does not know, and a hotspot that two of them share."""
+    table = bone_table()
+    table["name_confidence"] = [UNSURE[name][0] if name in UNSURE else None for name in table["name"]]
+    pet = pet_result()
+    spots = pet.hotspot_table.assign(
+        name_confidence=0.3, other_bones="rib_right_5:0.24 T6:0.10 rib_left_5:0.01"
+    )
+    pet = replace(pet, bone_table=table, hotspot_table=spots)
+    names = {name: {"confidence": sure, "may_be": may_be} for name, (sure, may_be) in UNSURE.items()}
+    may_be = {BY_NAME[name].id: tuple(BY_NAME[n].id for n in others) for name, (_, others) in UNSURE.items()}
+    return case(
+        pets=(pet,),
+        provenance=case().provenance | {"names": names},
+        candidates=may_be if candidates else None,
+    )
+
+
+def marks_on(html: str, view: str) -> list[str]:
+    drawing = re.search(rf'<svg [^>]*aria-label="{view} bones.*?</svg>', html, re.DOTALL)
+    assert drawing is not None
+    marks = re.search(r'<g class="marks.*?</g>', drawing[0], re.DOTALL)
+    assert marks is not None
+    return re.findall(r"<text [^>]*>([^<]*)</text>", marks[0])
+
+
+def test_a_name_more_likely_wrong_than_right_is_withheld() -> None:
+    html = render(unsure_case())
+    page = Page(html)
+    cells = [cell for row in page.rows for cell in row]
+    source = re.sub(r"data:image/png;base64,[\w+/=]+", "", html)
+    for name in ("T5", "rib_right_5", "rib_left_5", "femur_left"):
+        assert name not in cells
+        # Nowhere else on the page either, not even in what only the sorting of a table reads.
+        assert not re.search(rf"\b{name}\b", source)
+    assert {row[1] for row in page.rows if len(row) > 5 and row[0] in ("5", "22", "34", "61")} == {
+        "T4-T6",
+        "left rib, number unsure",
+        "rib_right 4-6",
+        "bone, name unsure",
+    }
+    assert page.row("T6")[:3] == ["6", "T6", ""]  # sure enough
+    # Side and group are said as far as they are known.
+    assert next(row for row in page.rows if row[:2] == ["5", "T4-T6"])[2:4] == ["", "thoracic"]
+    assert page.row("rib_right 4-6")[2:4] == ["right", "ribs"]
+    assert page.row("left rib, number unsure")[2:4] == ["left", "ribs"]
+    assert page.row("bone, name unsure")[2:4] == ["", tables.GAP]
+
+
+def test_a_hotspot_names_no_unsure_bone() -> None:
+    page = Page(render(unsure_case()))
+    spot = next(row for row in page.rows if row[0] == "1" and "1.73" in row)
+    assert spot[1] == "T4-T6"
+    assert "rib_right 4-6:0.24; T6:0.10; left rib, number unsure:0.01" in spot
+
+
+def test_pictures_say_the_range_in_short() -> None:
+    html = render(unsure_case())
+    assert sorted(marks_on(html, "coronal")) == ["4-6?", "?", "T4-6?", "T6"]
+    assert sorted(marks_on(html, "sagittal")) == ["T4-6?", "T6"]
+    assert "A range with a question mark" in Page(html).words
+    sure = render(case())
+    assert sorted(marks_on(sure, "coronal")) == ["5", "5", "T5", "T6"]
+    assert "question mark" not in Page(sure).words
+
+
+def test_without_candidates_the_family_is_said() -> None:
+    page = Page(render(unsure_case(candidates=False)))
+    assert [row[0] for row in page.rows if "vertebra, level unsure" in row] == ["1", "5"]  # hotspot, bone
+    assert page.row("right rib, number unsure")[2] == "right"
+    assert not any(name in row for row in page.rows for name in ("T5", "T5?", "rib_right_5"))
+
+
+def test_a_bone_that_an_unsure_one_may_be_is_not_plainly_absent() -> None:
+    page = Page(render(unsure_case()))
+    assert page.row("T4")[4] == "absentor one of unsure name"
+    assert page.row("T8")[4] == "absent"
+    assert Page(render(case())).row("T4")[4] == "absent"
+
+
+def test_half_is_sure_enough_and_a_mask_made_elsewhere_is_taken_at_its_word() -> None:
+    pet = pet_result()
+    for sure, said in ((0.5, "T5"), (0.4999, "vertebra, level unsure"), (None, "T5")):
+        spots = pet.hotspot_table.assign(name_confidence=sure)
+        whole = case(pets=(replace(pet, hotspot_table=spots),))
+        rows = tables.hotspot_table(spots, {}, tables.unsure_bones(whole)).rows
+        assert rows[0].cells[1].text == said

@@ -24,14 +24,17 @@ Ints = npt.NDArray[np.intp]
 class InstanceRule:
     """Lengths in mm."""
 
-    vote_blur_mm: float = 4.0
+    cell_mm: float = 2.0
+    blur_mm: tuple[float, float] = (2.5, 4.5)  # of votes, in the neck and below it
+    peak_radius_mm: tuple[float, float] = (5.0, 8.0)
     vote_reach_mm: float = 16.0
-    peak_radius_mm: float = 8.0
     least_share: float = 0.2  # of the typical number of votes, below which a heap of votes is no vertebra
+    break_steps: float = 3.5
     medial_mm: float = 48.0
     medial_least_ml: float = 0.5
     jump_mm: float = 18.0
     jump_cost: float = 3.0
+    jump_number: float = 0.5  # no jump between voxels that the net numbers more differently than this
     number_cost: float = 6.0
     head_offset: float = 0.4  # of a step between vertebrae: medial end of a rib above its vertebra's middle
     head_spread: float = 0.3
@@ -76,19 +79,15 @@ def _line(middles_mm: F64, along_mm: F64) -> tuple[F64, F64]:
     return line, along
 
 
-def find_column(points_mm: F64, votes_mm: F64, weights: F64, step_mm: float, rule: InstanceRule) -> Column:
-    """Gather the votes of vertebra voxels (n, 3) into vertebrae."""
+def find_column(points_mm: F64, votes_mm: F64, weights: F64, neck: F64, rule: InstanceRule) -> Column:
+    """Gather the votes of vertebra voxels (n, 3) into vertebrae.
+
+    `neck` (n,) is each voxel's chance of being cervical: vertebrae there are half as high, and close together.
+    """
     empty = Column(np.zeros((0, 3)), np.zeros(0), np.full(len(points_mm), -1, np.intp), np.zeros(0))
     if len(points_mm) == 0:
         return empty
-    low = votes_mm.min(0) - 5 * step_mm
-    cell = np.round((votes_mm - low) / step_mm).astype(np.intp)
-    heap = np.zeros(cell.max(0) + 6)
-    np.add.at(heap, tuple(cell.T), weights)
-    heap = ndimage.gaussian_filter(heap, rule.vote_blur_mm / step_mm)
-    size = 2 * round(rule.peak_radius_mm / step_mm) + 1
-    top = (heap == ndimage.maximum_filter(heap, size)) & (heap > 0.05 * heap.max())
-    peaks = np.argwhere(top) * step_mm + low
+    peaks = _peaks(votes_mm, weights, neck, rule)
     if len(peaks) == 0:
         return empty
     distance, owner = cKDTree(peaks).query(votes_mm)
@@ -98,6 +97,7 @@ def find_column(points_mm: F64, votes_mm: F64, weights: F64, step_mm: float, rul
     keep = np.flatnonzero(votes >= rule.least_share * typical)
     middles = np.array([np.average(votes_mm[owner == k], axis=0, weights=weights[owner == k]) for k in keep])
     order = np.argsort(-middles[:, 2])
+    order = _unbroken(middles[order], votes[keep[order]], order, rule)
     keep, middles = keep[order], middles[order]
     number = np.full(len(peaks) + 1, -1, np.intp)
     number[keep] = np.arange(len(keep))
@@ -106,16 +106,45 @@ def find_column(points_mm: F64, votes_mm: F64, weights: F64, step_mm: float, rul
     return Column(middles, along, number[owner], votes[keep])
 
 
+def _unbroken(middles_mm: F64, votes: F64, order: Ints, rule: InstanceRule) -> Ints:
+    """The part of the column with most votes, where a gap as of `break_steps` vertebrae parts it."""
+    if len(order) < 3:
+        return order
+    steps = np.linalg.norm(np.diff(middles_mm, axis=0), axis=1)
+    piece = np.concatenate([[0], np.cumsum(steps > rule.break_steps * np.median(steps))])
+    best = np.bincount(piece, votes).argmax()
+    return order[piece == best]
+
+
+def _peaks(votes_mm: F64, weights: F64, neck: F64, rule: InstanceRule) -> F64:
+    """Where votes gather, (peaks, 3): heaped on a fine grid, blurred by the size of the vertebrae there."""
+    low = votes_mm.min(0) - 10 * rule.cell_mm
+    cell = np.round((votes_mm - low) / rule.cell_mm).astype(np.intp)
+    shape = cell.max(0) + 11
+    heap, cervical = np.zeros(shape), np.zeros(shape)
+    np.add.at(heap, tuple(cell.T), weights)
+    np.add.at(cervical, tuple(cell.T), weights * neck)
+    wide = max(rule.blur_mm) / rule.cell_mm
+    in_neck = ndimage.gaussian_filter(cervical, wide) > 0.5 * ndimage.gaussian_filter(heap, wide)
+    top = np.zeros(shape, bool)
+    for blur, radius, here in zip(rule.blur_mm, rule.peak_radius_mm, (in_neck, ~in_neck), strict=True):
+        smooth = ndimage.gaussian_filter(heap, blur / rule.cell_mm)
+        size = 2 * round(radius / rule.cell_mm) + 1
+        top |= here & (smooth == ndimage.maximum_filter(smooth, size)) & (smooth > 0.03 * smooth.max())
+    return np.asarray(np.argwhere(top) * rule.cell_mm + low)
+
+
 @dataclass(frozen=True, eq=False)
 class Ribs:
     """Ribs of one side.
 
     `owner` (voxels,) the vertebra on which a voxel's rib hangs, -1 for none; `seen` (vertebrae,) whether a rib
-    hangs on each.
+    hangs on each; `ends` (medial ends, 2) the vertebra of each end and the number that the net expects there.
     """
 
     owner: Ints
     seen: npt.NDArray[np.bool_]
+    ends: F64
 
 
 def find_ribs(
@@ -127,7 +156,7 @@ def find_ribs(
     `column_number` (vertebrae,): the same for vertebrae, T1 being 1.
     """
     count = len(column.along_mm)
-    nothing = Ribs(np.full(len(index), -1, np.intp), np.zeros(count, bool))
+    nothing = Ribs(np.full(len(index), -1, np.intp), np.zeros(count, bool), np.zeros((0, 2)))
     if len(index) == 0 or count == 0:
         return nothing
     points = index * step_mm
@@ -158,9 +187,10 @@ def find_ribs(
     reached = np.isfinite(distance)
     owner = np.full(len(index), -1, np.intp)
     owner[reached] = source[nearest[reached]]
+    ends = np.array([(on, n) for on, n in zip(hangs, numbers[order], strict=True) if on >= 0], float)
     seen = np.zeros(count, bool)
-    seen[[on for on in hangs if on >= 0]] = True
-    return Ribs(owner, seen)
+    seen[ends[:, 0].astype(int)] = True
+    return Ribs(owner, seen, ends)
 
 
 def _match(at_mm: F64, numbers: F64, column: Column, column_number: F64, rule: InstanceRule) -> list[int]:
@@ -220,6 +250,7 @@ def _graph(
         _, piece = csgraph.connected_components(near, directed=False)
         far = tree.query_pairs(rule.jump_mm / step_mm, output_type="ndarray")
         far = far[piece[far[:, 0]] != piece[far[:, 1]]]
+        far = far[np.abs(number[far[:, 0]] - number[far[:, 1]]) < rule.jump_number]
         pairs = np.concatenate([pairs, far])
         price = np.concatenate([price, np.full(len(far), rule.jump_cost)])
     distance = np.linalg.norm((index[pairs[:, 0]] - index[pairs[:, 1]]) * step_mm, axis=1)

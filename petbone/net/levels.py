@@ -27,6 +27,7 @@ FAMILIES: dict[int, tuple[int, ...]] = {
 }
 _SACRUM = BY_NAME["sacrum"].id
 _T1 = BY_NAME["T1"].id
+_NECK = [BY_NAME[f"C{n}"].id - 1 for n in range(1, 8)]
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,10 @@ def count_levels(
     """
     points = index * step_mm
     spine = np.flatnonzero(family == VERTEBRA)
-    column = find_column(
-        points[spine],
-        points[spine] + votes_mm[spine],
-        chances[spine][:, np.array(FAMILIES[VERTEBRA]) - 1].sum(1).astype(float),
-        step_mm,
-        rule.instances,
-    )
+    weight = chances[spine][:, np.array(FAMILIES[VERTEBRA]) - 1].sum(1).astype(float)
+    neck = chances[spine][:, _NECK].sum(1) / np.maximum(weight, 1e-6)
+    votes = points[spine] + votes_mm[spine]
+    column = find_column(points[spine], votes, weight, neck, rule.instances)
     levels = _level_chances(chances[spine], column)
     sides = {}
     for side in (RIB_LEFT, RIB_RIGHT):
@@ -108,7 +106,7 @@ def count_levels(
         _note(sure, other, level, chain.chances[k], LEVELS, rule)
     for here, number, ribs in sides.values():
         side = BY_ID[int(FAMILIES[int(family[here[0]])][0])].side if len(here) else "left"
-        _name_ribs(given, here, points, number, ribs, chain, side)
+        _name_ribs(given, here, number, ribs, chain, side)
         for k in np.flatnonzero(ribs.seen):
             label = _rib_of(chain.levels[k], side)
             if label:
@@ -201,22 +199,26 @@ def _rib_of(level: int, side: str) -> int:
     return BY_NAME[f"rib_{side}_{name[1:]}"].id if name[0] == "T" else 0
 
 
-def _name_ribs(
-    given: U8, here: Ints, points: F64, number: F64, ribs: Ribs, chain: Chain, side: str
-) -> None:
-    """Ribs take the number of their vertebra; what hangs on none, the net's, moved as its neighbours were."""
+def _name_ribs(given: U8, here: Ints, number: F64, ribs: Ribs, chain: Chain, side: str) -> None:
+    """Ribs take the number of their vertebra.
+
+    What hangs on none, and what the net numbers quite differently from its way to a vertebra (ribs that touch),
+    takes the net's number, moved as the medial ends were.
+    """
     if len(here) == 0:
         return
     first, last = BY_NAME[f"rib_{side}_1"].id, BY_NAME[f"rib_{side}_12"].id
     rib = np.array([0, *(_rib_of(level, side) for level in chain.levels)])[ribs.owner + 1]
-    known = rib > 0
     value = np.where(rib > last, 13, rib - first + 1)
-    if known.any():
-        _, near = cKDTree(points[here[known]]).query(points[here], k=min(200, int(known.sum())))
-        moved = (value - number)[known][near].reshape(len(here), -1).mean(1)
-    else:
-        moved = np.zeros(len(here))
-    guess = np.round(number + moved).clip(1, 12).astype(int)
+    on = np.array([_rib_of(chain.levels[int(k)], side) for k, _ in ribs.ends], float)
+    ends = ribs.ends[on > 0, 1]
+    moved = np.where(on > last, 13, on - first + 1)[on > 0] - ends
+    expected = number
+    if len(ends):
+        order = np.argsort(ends)
+        expected = number + np.interp(number, ends[order], moved[order])
+    known = (rib > 0) & (np.abs(value - expected) <= 1.0)
+    guess = np.round(expected).clip(1, 12).astype(int)
     given[here] = np.where(known, rib, first - 1 + guess)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from petbone.anatomy import BY_ID
+from petbone.anatomy import LOW_CONFIDENCE
 from petbone.errors import InputError
 from petbone.net import border, names
 from petbone.net.border import BorderRule, Guide
@@ -21,8 +21,6 @@ from petbone.net.names import NameRule
 from petbone.net.unet import BoneNet
 from petbone.net.weights import load_weights, packaged_weights
 from petbone.volume import Grid, Unit, Volume
-
-LOW_CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -179,8 +177,9 @@ def _notes(confidence: dict[int, float]) -> tuple[str, ...]:
     """What a reader should know."""
     if not confidence:
         return ("no bone was found",)
-    unsure = [BY_ID[n].name for n, share in sorted(confidence.items()) if share < LOW_CONFIDENCE]
+    unsure = sum(share < LOW_CONFIDENCE for share in confidence.values())
     notes = ["bones were named by a net trained on synthetic CT only; check the numbering"]
     if unsure:
-        notes.append(f"names given with confidence below {LOW_CONFIDENCE:g}: {', '.join(unsure)}")
+        are = "is unsure; it is shown as a range" if unsure == 1 else "are unsure; they are shown as ranges"
+        notes.append(f"{unsure} of {len(confidence)} bone names {are}")
     return tuple(notes)

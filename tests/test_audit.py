@@ -1,0 +1,101 @@
+"""Columns are counted: what single vertebrae seem to be gives way to what the whole column can be."""
+
+import numpy as np
+import pytest
+
+from petbone.anatomy import BY_ID, BY_NAME
+from petbone.audit import LEVELS, USUAL_GAP_MM, ChainRule, Seen, number_column
+
+ORDER = [*(f"C{n}" for n in range(1, 8)), *(f"T{n}" for n in range(1, 13)), *(f"L{n}" for n in range(1, 6))]
+DEPTH = dict(zip(ORDER, np.concatenate([[0.0], np.cumsum(USUAL_GAP_MM)]), strict=True))
+
+
+def column(names, says=None, ribs=True, size=1.0, sacrum=None):
+    """Vertebrae `names` of a person of `size`, of which the net says `says` (a dict of chances each)."""
+    seen = []
+    for n, name in enumerate(names):
+        chances = np.full(len(LEVELS), 0.005)
+        for level, chance in (says[n] if says else {name: 0.8}).items():
+            chances[LEVELS.index(BY_NAME[level].id)] += chance
+        hangs = (name[0] == "T",) * 2 if ribs else (None, None)
+        below = None if sacrum is None else sacrum and n == len(names) - 1
+        seen.append(Seen(chances, size * DEPTH[name], hangs, below))
+    return seen
+
+
+def named(chain):
+    return [BY_ID[level].name for level in chain.levels]
+
+
+@pytest.mark.parametrize("part", [ORDER, ORDER[5:20], ORDER[10:14], ORDER[16:], ["T7"]])
+@pytest.mark.parametrize("size", [0.8, 1.0, 1.2])
+def test_a_clear_column_keeps_its_names(part, size):
+    chain = number_column(column(part, size=size))
+    assert named(chain) == part
+    assert min(chain.confidence()) > 0.9
+    assert chain.chances.sum(1) == pytest.approx(1)
+
+
+def test_an_empty_column_has_no_levels():
+    assert number_column([]).levels == ()
+
+
+def test_ribs_anchor_a_chest_that_the_net_reads_one_too_high():
+    """The net slides: from T4 down it says the level above; the first and last rib say what is right."""
+    part = ORDER[6:21]  # C7 to L2
+    says = [
+        {name: 0.6} if ORDER.index(name) < ORDER.index("T4") else {ORDER[ORDER.index(name) - 1]: 0.6, name: 0.1}
+        for name in part
+    ]
+    chain = number_column(column(part, says))
+    assert named(chain) == part
+    assert min(chain.confidence()) > 0.9
+    assert max(number_column(column(part, says, ribs=False)).confidence()) < 0.7
+
+
+def test_the_sacrum_anchors_a_loin():
+    part = ORDER[19:]  # L1 to L5
+    says = [{ORDER[ORDER.index(name) - 1]: 0.45, name: 0.35} for name in part]
+    assert named(number_column(column(part, says, sacrum=True))) == part
+    assert named(number_column(column(part, says, sacrum=False))) != part
+
+
+def test_a_missed_vertebra_leaves_a_gap_in_the_count():
+    part = [name for name in ORDER[8:18] if name != "T6"]
+    assert named(number_column(column(part))) == part
+
+
+def test_thirteen_and_eleven_thoracic_vertebrae_are_legal():
+    part = ORDER[8:24]
+    seen = column(part)
+    l1 = part.index("L1")
+    at = seen[l1].along_mm
+    extra = [Seen(one.chances, one.along_mm + 29.5, one.ribs) for one in seen[l1:]]
+    thirteen = number_column([*seen[:l1], Seen(seen[l1 - 1].chances, at, (True, True)), *extra])
+    assert named(thirteen) == [*part[:l1], "T13", *part[l1:]]
+    down = seen[l1].along_mm - seen[l1 - 1].along_mm
+    fewer = [Seen(one.chances, one.along_mm - down, one.ribs) for one in seen[l1:]]
+    eleven = number_column([*seen[: l1 - 1], *fewer])
+    assert named(eleven) == [name for name in part if name != "T12"]
+
+
+def test_a_short_piece_without_an_anchor_says_that_it_is_unsure():
+    part = ["T5", "T6", "T7", "T8"]
+    says = [{ORDER[ORDER.index(n) + k]: c for k, c in ((-1, 0.3), (0, 0.35), (1, 0.3))} for n in part]
+    chain = number_column(column(part, says))
+    assert named(chain) == part
+    assert max(chain.confidence()) < 0.7
+
+
+def test_votes_of_a_long_column_count_as_a_few():
+    """A hundred repeated hints are not a hundred independent ones."""
+    part = ORDER[7:19]
+    says = [{ORDER[ORDER.index(name) - 1]: 0.45, name: 0.35} for name in part]
+    few = number_column(column(part, says, ribs=False), ChainRule(independent=2.0))
+    many = number_column(column(part, says, ribs=False), ChainRule(independent=12.0))
+    assert np.mean(few.confidence()) < np.mean(many.confidence())
+
+
+def test_feet_first_is_refused():
+    with pytest.raises(ValueError, match="head to foot"):
+        number_column(column(["T5", "T4"]))

@@ -1,0 +1,123 @@
+"""Vertebrae are told apart by their votes, ribs by their way to a vertebra, whatever the net calls them."""
+
+import numpy as np
+import pytest
+
+from petbone.anatomy import BY_ID, BY_NAME
+from petbone.net.instances import InstanceRule, find_column, find_ribs
+from petbone.net.levels import RIB_LEFT, RIB_RIGHT, VERTEBRA, LevelRule, count_levels, families
+
+STEP = 4.0
+SHAPE = (100, 60, 90)
+PARTS = ["C7", *(f"T{n}" for n in range(1, 13)), "L1"]
+PITCH = 24.0
+TOP = 340.0
+SPINE = np.array([198.0, 60.0])
+
+
+def thorax(shift=0.0, tilt=0.0):
+    """Voxels of a spine C7 to L1 with 12 pairs of ribs: index, true label, chances, votes.
+
+    `shift`: share of the net's chance that goes to the level above; `tilt` mm by which the spine leans to the
+    front per mm of height.
+    """
+    index, truth, votes = [], [], []
+    for n, name in enumerate(PARTS):
+        z = TOP - n * PITCH
+        middle = np.array([SPINE[0], SPINE[1] + tilt * (z - 200), z])
+        box = np.stack(np.meshgrid(*[np.arange(-w, w + 1, 4.0) for w in (16, 16, 8)], indexing="ij"), -1)
+        voxels = np.unique(np.round((middle + box.reshape(-1, 3)) / STEP).astype(int), axis=0)
+        index.append(voxels)
+        truth += [BY_NAME[name].id] * len(voxels)
+        votes.append(middle - voxels * STEP)
+        if name[0] != "T":
+            continue
+        for side, sign in (("left", -1), ("right", 1)):
+            turn = np.linspace(0.0, 2.6, 140)
+            line = np.stack(
+                [
+                    middle[0] + sign * (22 + 120 * np.sin(turn)),
+                    middle[1] + 60 * (1 - np.cos(turn)) - 10,
+                    middle[2] + 8 - 18 * turn,
+                ],
+                1,
+            )
+            voxels = np.unique(np.round(line / STEP).astype(int), axis=0)
+            voxels = voxels[(voxels >= 0).all(1)]
+            index.append(voxels)
+            truth += [BY_NAME[f"rib_{side}_{name[1:]}"].id] * len(voxels)
+            votes.append(np.zeros((len(voxels), 3)))
+    index, truth = np.concatenate(index), np.array(truth)
+    chances = np.full((len(truth), 62), 0.001, np.float32)
+    chances[np.arange(len(truth)), truth - 1] += 1 - shift
+    above = [BY_ID[int(n)].name for n in truth]
+    above = [BY_NAME[_above(name)].id for name in above]
+    chances[np.arange(len(truth)), np.array(above) - 1] += shift
+    chances /= chances.sum(1, keepdims=True)
+    return index, truth, chances, np.concatenate(votes).astype(np.float32)
+
+
+def _above(name):
+    if name.startswith("rib"):
+        stem, number = name.rsplit("_", 1)
+        return f"{stem}_{max(1, int(number) - 1)}"
+    return PARTS[max(0, PARTS.index(name) - 1)]
+
+
+def counted(index, chances, votes):
+    return count_levels(index, chances, families(chances), votes, SHAPE, STEP, LevelRule())
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.25])
+@pytest.mark.parametrize("noise_mm", [0.0, 4.0])
+def test_levels_are_counted_from_the_first_rib(tilt, noise_mm):
+    """The net says the level above of everything in the chest, and yet every voxel comes out right."""
+    index, truth, chances, votes = thorax(shift=0.6, tilt=tilt)
+    votes = votes + np.random.default_rng(0).normal(0, max(noise_mm, 1e-9), votes.shape)
+    assert (chances.argmax(1) + 1 == truth).mean() < 0.2
+    result = counted(index, chances, votes)
+    assert (result.given == truth).mean() > (0.99 if noise_mm == 0 else 0.95)
+    assert set(result.confidence) == set(result.candidates) == set(np.unique(result.given))
+    for label, may_be in result.candidates.items():
+        assert may_be[0] == label
+        assert 0 < result.confidence[label] <= 1
+
+
+def test_families_do_not_depend_on_numbers():
+    chances = np.zeros((4, 62), np.float32)
+    for row, names in enumerate((("T5", "T6"), ("rib_left_3", "rib_left_9"), ("rib_right_1", "T1"), ("skull", "C1"))):
+        chances[row, [BY_NAME[n].id - 1 for n in names]] = (0.4, 0.35)
+    assert list(families(chances)) == [VERTEBRA, RIB_LEFT, RIB_RIGHT, BY_NAME["skull"].id]
+
+
+def test_a_far_heap_of_votes_is_no_part_of_the_column():
+    index, truth, _, votes = thorax()
+    spine = np.array([BY_ID[int(n)].group.endswith("_spine") for n in truth])
+    points = np.concatenate([index[spine] * STEP, np.full((60, 3), 4.0)])
+    aims = np.concatenate([index[spine] * STEP + votes[spine], np.full((60, 3), 4.0)])
+    n = len(points)
+    column = find_column(points, aims, np.ones(n), np.zeros(n), InstanceRule())
+    assert len(column.along_mm) == len(PARTS)
+    assert (column.owner[-60:] == -1).all()
+    assert np.diff(column.along_mm) == pytest.approx(PITCH, abs=1)
+
+
+def test_a_rib_that_hangs_on_nothing_goes_by_the_others():
+    """Without its medial end a rib keeps the net's number, moved by what its neighbours were moved."""
+    index, truth, chances, votes = thorax(shift=0.7)
+    cut = (truth == BY_NAME["rib_left_6"].id) & (np.abs(index[:, 0] * STEP - SPINE[0]) < 90)
+    index, truth, chances, votes = index[~cut], truth[~cut], chances[~cut], votes[~cut]
+    result = counted(index, chances, votes)
+    assert (result.given == truth)[truth == BY_NAME["rib_left_6"].id].mean() > 0.9
+
+
+def test_nothing_is_found_in_nothing():
+    none = np.zeros((0, 3))
+    column = find_column(none, none, np.zeros(0), np.zeros(0), InstanceRule())
+    assert len(column.along_mm) == 0
+    ribs = find_ribs(none.astype(int), np.zeros(0), column, np.zeros(0), STEP, InstanceRule())
+    assert len(ribs.seen) == 0
+    result = count_levels(
+        none.astype(int), np.zeros((0, 62), np.float32), np.zeros(0, np.uint8), none, SHAPE, STEP, LevelRule()
+    )
+    assert result.confidence == {}
