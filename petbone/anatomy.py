@@ -6,6 +6,7 @@ and MOOSE agree on; a paired bone has one code and the side is a modifier (Left 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -92,6 +93,119 @@ SKELETON_49: tuple[int, ...] = tuple(range(1, 50))
 
 SPINE_AND_RIB_VARIANTS: tuple[int, ...] = (63, 64, 65, 66)
 """A 13th thoracic or 6th lumbar vertebra and 13th ribs: spine and ribs like the 49, and counted with them."""
+
+LOW_CONFIDENCE = 0.5
+"""A name with a lower chance is more likely wrong than right: people are told only what the bone may be."""
+
+
+def _series() -> dict[str, dict[int, float]]:
+    """The counted bones: by label, the place in the series; neighbours are at most 1 apart.
+
+    T13 and L6 stand half a step behind T12 and L5, so that T12 and L1 are neighbours with and without T13.
+    """
+    spine = [bone.id for bone in (*BONES[49:56], *BONES[:17])]
+    places = {label: float(n) for n, label in enumerate(spine)}
+    places |= {63: places[12] + 0.5, 64: places[17] + 0.5}
+    left, right = (*range(18, 30), 65), (*range(30, 42), 66)
+    ribs = [{label: float(n) for n, label in enumerate(side)} for side in (left, right)]
+    return {"vertebra": places, "left rib": ribs[0], "right rib": ribs[1]}
+
+
+_SERIES = _series()
+
+
+def spoken(candidates: Iterable[int]) -> str:
+    """What is known of a bone that may be any of the labels `candidates`, and no more.
+
+    One label: its name. Neighbours: a range. What falls into two parts: both. Into more: the family.
+    Raises ValueError where `candidates` is empty, KeyError for a label that is no bone's.
+
+    >>> spoken([7]), spoken([7, 6, 8]), spoken([13, 12]), spoken([24, 23]), spoken([5, 9]), spoken([2, 5, 9])
+    ('T7', 'T6-T8', 'T12-L1', 'rib_left 6-7', 'T5 or T9', 'vertebra')
+    """
+    labels = set(candidates)
+    runs = _runs(labels)
+    if len(labels) == 1:
+        return runs[0][0]
+    if len(runs) > 2:
+        return family(labels)
+    stem = "" if family(labels) in ("vertebra", "rib", "bone") else f"rib_{family(labels).split()[0]}_"
+    words = ["-".join(dict.fromkeys(name.removeprefix(stem) for name in run)) for run in runs]
+    return f"{stem[:-1]} {' or '.join(words)}".lstrip()
+
+
+def spoken_short(candidates: Iterable[int]) -> str:
+    """The same where there is little room: ribs by their number alone, always with a question mark.
+
+    A bone of a single candidate is a mere ``?``: this is for names that are unsure.
+
+    >>> spoken_short([7, 6, 8]), spoken_short([13, 12]), spoken_short([24, 23]), spoken_short([7])
+    ('T6-8?', 'T12-L1?', '6-7?', '?')
+    """
+    labels = set(candidates)
+    runs = _runs(labels)
+    if len(labels) == 1 or len(runs) > 2 or family(labels) in ("rib", "bone"):
+        return "?"
+    words = []
+    for first, last in runs:
+        first, last = first.rsplit("_", 1)[-1], last.rsplit("_", 1)[-1]
+        shorter = last[1:] if first[0] == last[0] and first[0].isalpha() else last
+        words.append(first if first == last else f"{first}-{shorter}")
+    return "/".join(words) + "?"
+
+
+def unsure_name(candidates: Iterable[int]) -> str:
+    """What stands for a name that is unsure: all that the bone may be, never one name alone.
+
+    >>> unsure_name([7, 6]), unsure_name([7]), unsure_name([24]), unsure_name([42])
+    ('T6-T7', 'vertebra, level unsure', 'left rib, number unsure', 'bone, name unsure')
+    """
+    labels = set(candidates)
+    kind = family(labels)
+    said = kind if len(labels) == 1 else spoken(labels)
+    what = {"bone": "name", "vertebra": "level"}.get(kind, "number")
+    return f"{kind}, {what} unsure" if said == kind else said
+
+
+def known_place(candidates: Iterable[int]) -> tuple[str, str]:
+    """Side and group of a bone whose name is unsure: what all that it may be have in common, else empty.
+
+    A single candidate may be any of its family. Vertebrae of several groups are of the group ``spine``.
+
+    >>> known_place([7, 6]), known_place([13, 12]), known_place([7]), known_place([24]), known_place([47])
+    (('', 'thoracic_spine'), ('', 'spine'), ('', 'spine'), ('left', 'ribs'), ('', ''))
+    """
+    labels = set(candidates)
+    if len(labels) == 1:
+        labels = set(_SERIES.get(family(labels), BY_ID))
+    sides, groups = {BY_ID[label].side for label in labels}, {BY_ID[label].group for label in labels}
+    side = sides.pop() if len(sides) == 1 else ""
+    if len(groups) == 1:
+        return side, groups.pop()
+    return side, "spine" if family(labels) == "vertebra" else ""
+
+
+def family(candidates: Iterable[int]) -> str:
+    """What all `candidates` are: ``vertebra``, ``left rib``, ``right rib``, ``rib``, or else ``bone``."""
+    labels = set(candidates)
+    for name, places in _SERIES.items():
+        if labels <= places.keys():
+            return name
+    return "rib" if all(BY_ID[label].group == "ribs" for label in labels) else "bone"
+
+
+def _runs(labels: set[int]) -> list[tuple[str, str]]:
+    """First and last name of every run of neighbours, in the order of the series; others by themselves."""
+    if not labels:
+        raise ValueError("expected at least one label that the bone may be")
+    places = _SERIES.get(family(labels), {label: 2.0 * label for label in labels})
+    runs: list[list[int]] = []
+    for label in sorted(labels, key=places.__getitem__):
+        if runs and places[label] - places[runs[-1][-1]] <= 1:
+            runs[-1].append(label)
+        else:
+            runs.append([label])
+    return [(BY_ID[run[0]].name, BY_ID[run[-1]].name) for run in runs]
 
 
 def _standard_volumes_ml() -> dict[int, float]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage
 
-from petbone.anatomy import ALL_BONES, BONES, BY_ID, STANDARD_VOLUME_ML
+from petbone.anatomy import ALL_BONES, BONES, BY_ID, LOW_CONFIDENCE, STANDARD_VOLUME_ML
 from petbone.hotspots import core
 from petbone.peak import EANM_RADIUS_MM, IBSI_RADIUS_MM, Spheres
 from petbone.resample import Occupancy
@@ -38,8 +38,8 @@ DEFINITIONS: dict[str, str] = {
     "seen_fraction": "part of the bone inside both images; for a cut bone an estimate from the volumes of "
     "the standard skeleton, scaled to the complete bones of this patient, at most 0.99",
     "cut_by": "through which side of the bone map the bone leaves, or pet",
-    "name_confidence": "mean probability of the name over the bone's voxels, by the network; empty for masks "
-    "made elsewhere",
+    "name_confidence": "chance that the bone's name is right, by the network; below "
+    f"{LOW_CONFIDENCE:g} the report says what the bone may be instead; empty for masks made elsewhere",
     "volume_ml": "voxels of the bone x voxel volume, on the grid of the bone map (for hotspots: sum of "
     "occupancy x PET voxel volume, occupancy by any bone of the rule)",
     "pet_volume_ml": "sum of occupancy x PET voxel volume; equals volume_ml unless the bone reaches "

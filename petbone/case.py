@@ -32,3 +32,4 @@ class CaseResult:
     pets: tuple[PetResult, ...]
     warnings: tuple[str, ...]
     provenance: dict[str, Any]
+    candidates: dict[int, tuple[int, ...]] | None = None  # what each bone may be; None: masks made elsewhere

@@ -180,6 +180,13 @@ def segment(
             write_nifti(skeleton.bones, output)
     for note in (*scan.warnings, *skeleton.notes):
         _say(f"note: {note}", quiet)
+    unsure = [
+        f"{label} ({skeleton.spoken(label)})"
+        for label in sorted(skeleton.confidence or {})
+        if skeleton.is_unsure(label)
+    ]
+    if unsure:
+        _say(f"labels of unsure name: {'; '.join(unsure)}", quiet)
     _say(f"{len(skeleton.confidence or {})} bones in {output}", quiet)
 
 

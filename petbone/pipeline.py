@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 import petbone
-from petbone.anatomy import BY_ID, SPINE_AND_RIB_VARIANTS
+from petbone.anatomy import BY_ID, LOW_CONFIDENCE, SPINE_AND_RIB_VARIANTS, unsure_name
 from petbone.burden import DEFINITIONS, Seen, bone_table, hotspot_hu, hotspot_table, what_was_seen
 from petbone.case import CaseResult, PetResult
 from petbone.errors import InputError, ResourceError, UsageError
@@ -63,6 +63,30 @@ class Skeleton:
     confidence: dict[int, float] | None  # None for masks made elsewhere
     weights_sha256: str | None
     notes: tuple[str, ...]
+    candidates: dict[int, tuple[int, ...]] | None  # what each may be, its own first; None as above
+
+    def is_unsure(self, label: int) -> bool:
+        """True where the network gave the bone a name that is more likely wrong than right."""
+        return self.confidence is not None and self.confidence.get(label, 1.0) < LOW_CONFIDENCE
+
+    def spoken(self, label: int) -> str:
+        """The bone's name, or what it may be where its name is unsure."""
+        if self.is_unsure(label):
+            return unsure_name((self.candidates or {}).get(label, (label,)))
+        return BY_ID[label].name
+
+    def names(self) -> dict[str, dict[str, Any]] | None:
+        """By name, its confidence and the names that the bone may have; None for masks made elsewhere."""
+        if self.confidence is None:
+            return None
+        may_be = self.candidates or {}
+        return {
+            BY_ID[label].name: {
+                "confidence": round(float(sure), 6),
+                "may_be": [BY_ID[other].name for other in may_be.get(label, (label,))],
+            }
+            for label, sure in sorted(self.confidence.items())
+        }
 
 
 def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult:
@@ -115,12 +139,14 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
                 "pets": [pet.source for pet in pets],
             },
             "weights": skeleton.weights_sha256,
+            "names": skeleton.names(),
             "options": _options(files, options),
             "assumptions": list(dict.fromkeys(guesses)),
             "warnings": warnings,
             "versions": versions(),
             "steps": steps.records,
         },
+        candidates=skeleton.candidates,
     )
 
 
@@ -144,7 +170,7 @@ def find_bones(ct: Volume, options: CaseOptions, steps: Steps) -> Skeleton:
     refuse_small_machine(ct.grid, options.max_memory_gb)
     segmenter = Segmenter.load(options.weights, options.device, options.threads)
     found = segmenter.segment(ct, steps.progress)
-    return Skeleton(found.bones, found.confidence, found.weights_sha256, found.notes)
+    return Skeleton(found.bones, found.confidence, found.weights_sha256, found.notes, found.candidates)
 
 
 def refuse_small_machine(grid: Grid, max_memory_gb: float | None) -> None:
@@ -173,7 +199,8 @@ def _masked(mask: Scan, files: CaseFiles) -> Skeleton:
     except InputError as error:
         raise InputError(f"{files.bones}: {error}") from error
     notes = table.notes(mask.volume)
-    return Skeleton(bones, None, None, (f"bones from a mask made elsewhere, labels: {table.name}", *notes))
+    said = f"bones from a mask made elsewhere, labels: {table.name}"
+    return Skeleton(bones, None, None, (said, *notes), None)
 
 
 def measure(
@@ -202,7 +229,7 @@ def measure(
         spots = hotspot_table(suv, occupied, hotspots, index.rule.bones, skeleton.confidence, hu_mean)
         parts = {label: state.fraction or 0.0 for label, state in seen.items()}
         table = index_table(indices, suv, occupied, parts, tracer)
-    notes += _remarks(seen, bones, index, left_out_ml(suv, occupied, index.rule, hotspots))
+    notes += _remarks(seen, bones, skeleton, index, left_out_ml(suv, occupied, index.rule, hotspots))
     facts = {
         "suv": suv_facts(pet),
         "rule": asdict(index.rule) | {"bones": index.bones, "reference": index.reference},
@@ -223,7 +250,9 @@ def _chosen(indices: tuple[Index, ...], tracer: str, name: str | None) -> tuple[
         raise UsageError(f"--index: {error}") from error
 
 
-def _remarks(seen: dict[int, Seen], bones: pd.DataFrame, index: Index, lost_ml: float) -> list[str]:
+def _remarks(
+    seen: dict[int, Seen], bones: pd.DataFrame, skeleton: Skeleton, index: Index, lost_ml: float
+) -> list[str]:
     """What a reader of the tables would otherwise not see."""
     assert index.rule is not None
     said = []
@@ -233,12 +262,18 @@ def _remarks(seen: dict[int, Seen], bones: pd.DataFrame, index: Index, lost_ml: 
         said.append(
             f"{len(outside)} bones reach out of the PET ({unseen} wholly); values cover the part inside"
         )
-    variants = [BY_ID[label].name for label in SPINE_AND_RIB_VARIANTS if seen[label].status != "absent"]
-    if variants:
-        said.append(f"{', '.join(variants)} found; counted with the 49 bones")
+    variants = [label for label in SPINE_AND_RIB_VARIANTS if seen[label].status != "absent"]
+    found = [BY_ID[label].name for label in variants if not skeleton.is_unsure(label)]
+    perhaps = [skeleton.spoken(label) for label in variants if skeleton.is_unsure(label)]
+    if found:
+        said.append(f"{', '.join(found)} found; counted with the 49 bones")
+    if perhaps:
+        said.append(f"perhaps supernumerary: {'; '.join(perhaps)}; counted with the 49 bones")
     hot = bones[(bones["suv_max"] >= index.rule.threshold) & ~bones["id"].isin(index.rule.bones)]
     if len(hot):
-        listed = ", ".join(f"{row['name']} (SUVmax {row['suv_max']:.1f})" for _, row in hot.iterrows())
+        listed = ", ".join(
+            f"{skeleton.spoken(int(row['id']))} (SUVmax {row['suv_max']:.1f})" for _, row in hot.iterrows()
+        )
         said.append(f"past the threshold of {index.name} but not among its bones: {listed}")
     if lost_ml > 0:
         said.append(

@@ -51,6 +51,7 @@ class Section:
     cards: tuple[Card, ...]
     rows: tuple[tuple[Panel, ...], ...]
     numbered: int
+    unsure: int  # bones with unsure names
     hotspots: Table
     bones: Table
     indices: Table
@@ -77,7 +78,8 @@ def render(result: CaseResult) -> str:
     for pet in result.pets:
         _check(pet)
     drawn = scene(result)
-    sections = [_section(number, pet, drawn) for number, pet in enumerate(result.pets, 1)]
+    unsure = tables.unsure_bones(result)
+    sections = [_section(number, pet, drawn, unsure) for number, pet in enumerate(result.pets, 1)]
     guesses = _guesses(result)
     warnings = [text for text in _unique(map(plain, result.warnings)) if text not in guesses]
     environment = jinja2.Environment(
@@ -162,7 +164,7 @@ def _unique(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _section(number: int, pet: PetResult, drawn: Scene) -> Section:
+def _section(number: int, pet: PetResult, drawn: Scene, unsure: tables.Unsure) -> Section:
     definitions = pet.facts.get("definitions")
     meanings = definitions if isinstance(definitions, Mapping) else {}
     suv = pet.facts.get("suv")
@@ -175,8 +177,9 @@ def _section(number: int, pet: PetResult, drawn: Scene) -> Section:
         cards=tuple(_cards(pet)),
         rows=drawn.rows[number - 1],
         numbered=drawn.numbered[number - 1],
-        hotspots=tables.hotspot_table(pet.hotspot_table, meanings),
-        bones=tables.bone_table(pet.bone_table, meanings),
+        unsure=len(unsure),
+        hotspots=tables.hotspot_table(pet.hotspot_table, meanings, unsure),
+        bones=tables.bone_table(pet.bone_table, meanings, unsure),
         indices=tables.index_table(pet.index_table, meanings),
         suv=tuple(suv_rows),
         assumptions=tuple(_sentences(suv.get("assumptions") if isinstance(suv, Mapping) else None)),
@@ -257,10 +260,13 @@ def _definitions(result: CaseResult) -> list[tuple[str, str]]:
 
 
 def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Groups of (key, value), those of the contract first; steps and assumptions stand elsewhere."""
+    """Groups of (key, value), those of the contract first.
+
+    Steps and assumptions stand elsewhere; the names are left out, for they hold guesses by name.
+    """
     first = ("petbone", "versions", "inputs", "weights", "options")
     keys = [key for key in first if key in provenance]
-    keys += [key for key in provenance if key not in (*first, "steps", "assumptions", "warnings")]
+    keys += [key for key in provenance if key not in (*first, "names", "steps", "assumptions", "warnings")]
     groups = []
     for key in keys:
         rows = [(name or key, text) for name, text in facts({key: provenance[key]})]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from petbone.anatomy import ALL_BONES, BY_ID, colour
+from petbone.anatomy import ALL_BONES, BY_ID, colour, spoken_short
 from petbone.report.projections import FloatPicture, Frame, View
 
 HOTSPOT_RGB = (225, 20, 20)
@@ -117,29 +117,29 @@ def bone_marks(
     centres_mm: Mapping[int, npt.NDArray[np.float64]],
     frame: Frame,
     view: View,
-    doubtful: Collection[int] = (),
+    unsure: Mapping[int, Sequence[int]],
 ) -> list[Mark]:
     """Names of the vertebrae at their centres where they are not hidden, numbers at the ribs' outer ends.
 
-    Those of the `doubtful` labels with a question mark.
+    `unsure` holds what the bones with unsure names may be; that is said instead, in short.
     """
     marks = []
     for bone_id, centre in sorted(centres_mm.items()):
         bone = BY_ID.get(bone_id)
         if bone is None:
             continue
-        doubt = "?" if bone_id in doubtful else ""
+        text = spoken_short(unsure[bone_id]) if bone_id in unsure else bone.name.rsplit("_", 1)[-1]
         if bone.group.endswith("_spine"):
             row, column = frame.pixel(view, centre)
             inside = 0 <= row < labels.shape[0] and 0 <= column < labels.shape[1]
             if inside and labels[row, column] == bone_id:
                 u, v = (float(mm) for mm in frame.picture_mm(view, centre))
-                marks.append(Mark(bone.name + doubt, u, v, u, v))
+                marks.append(Mark(text, u, v, u, v))
         elif bone.group == "ribs" and view is View.CORONAL and (labels == bone_id).any():
             rows, columns = np.nonzero(labels == bone_id)
             outer = int(columns.argmin() if bone.side == "right" else columns.argmax())
             u, v = (columns[outer] + 0.5) * frame.pixel_mm, (rows[outer] + 0.5) * frame.pixel_mm
-            marks.append(Mark(bone.name.rsplit("_", 1)[-1] + doubt, float(u), float(v), float(u), float(v)))
+            marks.append(Mark(text, float(u), float(v), float(u), float(v)))
     return marks
 
 

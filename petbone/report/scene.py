@@ -14,7 +14,7 @@ from petbone.case import CaseResult, PetResult
 from petbone.report import pictures, projections
 from petbone.report.pictures import Mark
 from petbone.report.projections import FloatPicture, Frame, View
-from petbone.report.tables import is_doubtful
+from petbone.report.tables import unsure_bones
 from petbone.volume import Volume
 
 CT_WINDOW_HU = (50.0, 1100.0)
@@ -87,14 +87,9 @@ def scene(case: CaseResult) -> Scene:
     columns = 2 + bool(shown.ct) if case.pets else 1 + bool(shown.ct)
     scale = _px_per_mm(shown.frame, columns)
     centres = projections.centres_mm(case.bones)
-    doubtful = {
-        int(record["id"])
-        for pet in case.pets
-        for record in pet.bone_table.to_dict("records")
-        if is_doubtful(record.get("name_confidence"))
-    }
+    unsure = unsure_bones(case)
     bone_marks = {
-        view: tuple(pictures.bone_marks(shown.bones[view], centres, shown.frame, view, doubtful))
+        view: tuple(pictures.bone_marks(shown.bones[view], centres, shown.frame, view, unsure))
         for view in View
     }
     rows = []

@@ -9,10 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from petbone.anatomy import BY_NAME, colour
+from petbone.anatomy import BY_NAME, LOW_CONFIDENCE, colour, known_place, unsure_name
+from petbone.case import CaseResult
 from petbone.report.privacy import plain
 
 GAP = "–"  # a value that does not exist; never 0
+Unsure = Mapping[int, tuple[int, ...]]
+"""By label, the labels that a bone with an unsure name may be."""
 OPERATORS = {">=": "≥", ">": ">", "<=": "≤", "<": "<", "==": "="}
 
 
@@ -230,7 +233,20 @@ def columns_of(
     )
 
 
-def _cell(column: Column, value: Any, doubtful: bool = False) -> Cell:
+def unsure_bones(case: CaseResult) -> dict[int, tuple[int, ...]]:
+    """The bones whose names are more likely wrong than right, with what each may be, as far as is known."""
+    unsure = {}
+    for pet in case.pets:
+        for table, column in ((pet.bone_table, "name"), (pet.hotspot_table, "bone")):
+            for record in table.to_dict("records"):
+                sure = _number(record.get("name_confidence"))
+                bone = BY_NAME.get(str(record.get(column)))
+                if bone is not None and sure is not None and sure < LOW_CONFIDENCE:
+                    unsure[bone.id] = (case.candidates or {}).get(bone.id, (bone.id,))
+    return unsure
+
+
+def _cell(column: Column, value: Any, unsure: Unsure) -> Cell:
     number = None if isinstance(value, str) else _number(value)
     css = "text" if column.digits == "text" or (isinstance(value, str) and not is_missing(value)) else "num"
     text = shown(value, column.digits)
@@ -241,18 +257,28 @@ def _cell(column: Column, value: Any, doubtful: bool = False) -> Cell:
     if text == GAP:
         return Cell(GAP, "", f"{css} gap")
     if column.name in ("name", "bone") and str(value) in BY_NAME:
-        mark = "?" if doubtful else ""
-        swatch = "#{:02x}{:02x}{:02x}".format(*colour(BY_NAME[str(value)].id))
-        return Cell(f"{value}{mark}", str(value), "text bone", swatch)
+        bone = BY_NAME[str(value)]
+        swatch = "#{:02x}{:02x}{:02x}".format(*colour(bone.id))
+        if bone.id in unsure:
+            said = unsure_name(unsure[bone.id])
+            return Cell(said, said, "text bone unsure", swatch)
+        return Cell(bone.name, bone.name, "text bone", swatch)
+    if column.name == "other_bones":
+        text = _other_bones(text, unsure)
     if column.name == "name_confidence":
         css += " unsure" if _is_unsure(value) else ""
     return Cell(text, text if number is None else repr(number), css)
 
 
-def is_doubtful(confidence: Any) -> bool:
-    """A name more likely wrong than right: it is shown with a question mark."""
-    number = _number(confidence)
-    return number is not None and number < 0.5
+def _other_bones(text: str, unsure: Unsure) -> str:
+    """Bones with their shares, ``T6:0.24 L1:0.10``, with what those of unsure name may be."""
+    words = []
+    for word in text.split():
+        name, colon, share = word.partition(":")
+        bone = BY_NAME.get(name)
+        said = name if bone is None or bone.id not in unsure else unsure_name(unsure[bone.id])
+        words.append(f"{said}{colon}{share}")
+    return "; ".join(words) if all(":" in word for word in words) else text
 
 
 def _is_unsure(value: Any) -> bool:
@@ -260,34 +286,38 @@ def _is_unsure(value: Any) -> bool:
     return number < 0.8 if number is not None else str(value).strip().lower() not in ("sure", "high")
 
 
-def bone_table(table: pd.DataFrame, meanings: Mapping[str, str]) -> Table:
+def bone_table(table: pd.DataFrame, meanings: Mapping[str, str], unsure: Unsure) -> Table:
     """Bones that are seen, and apart from them those that are not; the latter have no values at all."""
     columns = columns_of(table.drop(columns="cut_by", errors="ignore"), BONE_COLUMNS, meanings)
     facts = {"id", "name", "side", "group", "status"}
+    perhaps_here = {label for labels in unsure.values() for label in labels}
     seen: list[Row] = []
     absent: list[Row] = []
     for record in table.to_dict("records"):
         status = str(record["status"])
         if status == "absent":
             record = {key: value if key in facts else None for key, value in record.items()}
-        doubtful = is_doubtful(record.get("name_confidence"))
-        cells = [_cell(column, record[column.name], doubtful) for column in columns]
+        bone = BY_NAME.get(str(record["name"]))
+        if bone is not None and bone.id in unsure:
+            record |= dict(zip(("side", "group"), known_place(unsure[bone.id]), strict=True))
+        cells = [_cell(column, record[column.name], unsure) for column in columns]
         if status in ("cut", "absent"):
             at = [column.name for column in columns].index("status")
             by = record.get("cut_by")
+            if status == "absent" and bone is not None and bone.id in perhaps_here:
+                by = "or one of unsure name"
             cells[at] = Cell(status, status, f"text tag {status}", more="" if is_missing(by) else plain(by))
         (absent if status == "absent" else seen).append(Row(tuple(cells), status if status == "cut" else ""))
     return Table(columns, tuple(seen), tuple(absent))
 
 
-def hotspot_table(table: pd.DataFrame, meanings: Mapping[str, str]) -> Table:
+def hotspot_table(table: pd.DataFrame, meanings: Mapping[str, str], unsure: Unsure) -> Table:
     """A row per hotspot, in the order of the table."""
     columns = columns_of(table, HOTSPOT_COLUMNS, meanings)
-    rows = []
-    for record in table.to_dict("records"):
-        doubtful = is_doubtful(record.get("name_confidence"))
-        rows.append(Row(tuple(_cell(c, record[c.name], doubtful) for c in columns)))
-    return Table(columns, tuple(rows))
+    records = table.to_dict("records")
+    return Table(
+        columns, tuple(Row(tuple(_cell(c, record[c.name], unsure) for c in columns)) for record in records)
+    )
 
 
 def index_table(table: pd.DataFrame, meanings: Mapping[str, str]) -> Table:
@@ -296,7 +326,7 @@ def index_table(table: pd.DataFrame, meanings: Mapping[str, str]) -> Table:
     rows = []
     for record in table.to_dict("records"):
         record["threshold"] = rule_text(record)
-        rows.append(Row(tuple(_cell(c, record.get(c.name)) for c in columns)))
+        rows.append(Row(tuple(_cell(c, record.get(c.name), {}) for c in columns)))
     return Table(columns, tuple(rows))
 
 
