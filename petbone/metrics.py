@@ -42,9 +42,9 @@ def dice(one: Mask, two: Mask) -> float:
 def surface_dice(one: Mask, two: Mask, spacing_mm: Sequence[float] | F64, tolerance_mm: float) -> float:
     """Share of both borders that lies within `tolerance_mm` of the other one (normalised surface Dice).
 
-    Nikolov et al., J Med Internet Res 23:e26151, 2021, with border voxels in place of surface elements; for the
-    border and for empty masks see the module. Exact: no distance is rounded. Raises ValueError if the shapes
-    differ, a spacing is not positive or the tolerance is negative.
+    Nikolov et al., J Med Internet Res 23:e26151, 2021, with border voxels in place of surface elements.
+    No distance is rounded. Border and empty masks: see the module. Raises ValueError if the shapes differ, a
+    spacing is not positive or the tolerance is negative.
     """
     _same_shape(one, two)
     spacing = _checked(one, spacing_mm, tolerance_mm)
