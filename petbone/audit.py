@@ -2,8 +2,8 @@
 
 A column is a sequence, so its levels are counted, not judged one by one: what a net says of every vertebra,
 whether ribs hang on it, whether the sacrum lies below it, and the gaps between neighbours are weighed
-together (a hidden Markov chain; Rabiner, Proc. IEEE 77:257, 1989), and the same sum over all other chains says
-how sure each level is. Numbers only: images are read elsewhere.
+together (a hidden Markov chain; Rabiner, Proc. IEEE 77:257, 1989), and the same sum over all other chains
+says how sure each level is. Numbers only: images are read elsewhere.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class ChainRule:
 class Seen:
     """What was seen of one vertebra.
 
-    `chances` (len(LEVELS),): the net's mean chance of each level. `along_mm`: its place along the column, grows
-    towards the feet. `ribs`: for left and right, whether a rib hangs on it (None: cannot be seen).
+    `chances` (len(LEVELS),): the net's mean chance of each level. `along_mm`: its place along the column,
+    growing towards the feet. `ribs`: for left and right, whether a rib hangs on it (None: cannot be seen).
     `sacrum_below`: whether the sacrum is the next bone below it (None: cannot be seen).
     """
 
@@ -79,7 +79,8 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """`levels`: the label of each vertebra. `chances` (n, len(LEVELS)): how likely each level is, rows sum to 1."""
+    """`levels`: the label of each vertebra. `chances` (n, len(LEVELS)): how likely each level is; rows add up
+    to 1."""
 
     levels: tuple[int, ...]
     chances: F64
@@ -143,8 +144,8 @@ def _moves(seen: Sequence[Seen], rule: ChainRule) -> F64:
     depth = np.concatenate([[0.0], np.cumsum(USUAL_GAP_MM)])
     rank = np.array([_rank(level) for level in range(len(LEVELS))])
     place = np.interp(rank, np.arange(len(depth)), depth)
-    # How large this person is at each gap: by the middle of the neighbouring gaps, against what is usual where
-    # the net says that they are. A missed vertebra does not move a median.
+    # How large this person is at each gap: by the middle of the neighbouring gaps, against what is usual
+    # where the net says that they are. A missed vertebra does not move a median.
     expected = np.array([float(np.sum(one.chances * place) / max(np.sum(one.chances), 1e-9)) for one in seen])
     usual = np.interp((expected[:-1] + expected[1:]) / 2, (depth[:-1] + depth[1:]) / 2, USUAL_GAP_MM)
     size = gaps / usual

@@ -44,7 +44,9 @@ def test_ribs_anchor_a_chest_that_the_net_reads_one_too_high():
     """The net slides: from T4 down it says the level above; the first and last rib say what is right."""
     part = ORDER[6:21]  # C7 to L2
     says = [
-        {name: 0.6} if ORDER.index(name) < ORDER.index("T4") else {ORDER[ORDER.index(name) - 1]: 0.6, name: 0.1}
+        {name: 0.6}
+        if ORDER.index(name) < ORDER.index("T4")
+        else {ORDER[ORDER.index(name) - 1]: 0.6, name: 0.1}
         for name in part
     ]
     chain = number_column(column(part, says))

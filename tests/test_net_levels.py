@@ -85,7 +85,9 @@ def test_levels_are_counted_from_the_first_rib(tilt, noise_mm):
 
 def test_families_do_not_depend_on_numbers():
     chances = np.zeros((4, 62), np.float32)
-    for row, names in enumerate((("T5", "T6"), ("rib_left_3", "rib_left_9"), ("rib_right_1", "T1"), ("skull", "C1"))):
+    for row, names in enumerate(
+        (("T5", "T6"), ("rib_left_3", "rib_left_9"), ("rib_right_1", "T1"), ("skull", "C1"))
+    ):
         chances[row, [BY_NAME[n].id - 1 for n in names]] = (0.4, 0.35)
     assert list(families(chances)) == [VERTEBRA, RIB_LEFT, RIB_RIGHT, BY_NAME["skull"].id]
 

@@ -1,13 +1,14 @@
 """Single vertebrae and ribs in the coarse answer, whatever their numbers.
 
 Every voxel of a vertebra votes for its middle (the net's `centre`); votes gather where a vertebra is, so one
-vertebra is told from the next without knowing either's level. A rib is what can be reached along bone from its
-own medial end.
+vertebra is told from the next without knowing either's level. A rib is what can be reached along bone from
+its own medial end.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,8 @@ from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
+F64 = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _line(middles_mm: F64, along_mm: F64) -> tuple[F64, F64]:
 def find_column(points_mm: F64, votes_mm: F64, weights: F64, neck: F64, rule: InstanceRule) -> Column:
     """Gather the votes of vertebra voxels (n, 3) into vertebrae.
 
-    `neck` (n,) is each voxel's chance of being cervical: vertebrae there are half as high, and close together.
+    `neck` (n,) is each voxel's chance of being cervical: vertebrae there are half as high, and close.
     """
     empty = Column(np.zeros((0, 3)), np.zeros(0), np.full(len(points_mm), -1, np.intp), np.zeros(0))
     if len(points_mm) == 0:
@@ -92,12 +92,11 @@ def find_column(points_mm: F64, votes_mm: F64, weights: F64, neck: F64, rule: In
         return empty
     distance, owner = cKDTree(peaks).query(votes_mm)
     owner = np.where(distance <= rule.vote_reach_mm, owner, -1)
-    votes = np.bincount(owner[owner >= 0], weights[owner >= 0], len(peaks))
+    votes: F64 = np.bincount(owner[owner >= 0], weights[owner >= 0], len(peaks))
     typical = np.median(votes[votes > 0.2 * votes.max()])
     keep = np.flatnonzero(votes >= rule.least_share * typical)
     middles = np.array([np.average(votes_mm[owner == k], axis=0, weights=weights[owner == k]) for k in keep])
-    order = np.argsort(-middles[:, 2])
-    order = _unbroken(middles[order], votes[keep[order]], order, rule)
+    order = _unbroken(middles, votes[keep], rule)
     keep, middles = keep[order], middles[order]
     number = np.full(len(peaks) + 1, -1, np.intp)
     number[keep] = np.arange(len(keep))
@@ -106,14 +105,15 @@ def find_column(points_mm: F64, votes_mm: F64, weights: F64, neck: F64, rule: In
     return Column(middles, along, number[owner], votes[keep])
 
 
-def _unbroken(middles_mm: F64, votes: F64, order: Ints, rule: InstanceRule) -> Ints:
-    """The part of the column with most votes, where a gap as of `break_steps` vertebrae parts it."""
+def _unbroken(middles_mm: F64, votes: F64, rule: InstanceRule) -> Ints:
+    """The vertebrae from head to foot: the part of the column with most votes, where a gap as of `break_steps` vertebrae parts it."""
+    order = np.argsort(-middles_mm[:, 2])
     if len(order) < 3:
         return order
-    steps = np.linalg.norm(np.diff(middles_mm, axis=0), axis=1)
+    steps = np.linalg.norm(np.diff(middles_mm[order], axis=0), axis=1)
     piece = np.concatenate([[0], np.cumsum(steps > rule.break_steps * np.median(steps))])
-    best = np.bincount(piece, votes).argmax()
-    return order[piece == best]
+    best = np.bincount(piece, votes[order]).argmax()
+    return np.asarray(order[piece == best])
 
 
 def _peaks(votes_mm: F64, weights: F64, neck: F64, rule: InstanceRule) -> F64:
@@ -138,8 +138,8 @@ def _peaks(votes_mm: F64, weights: F64, neck: F64, rule: InstanceRule) -> F64:
 class Ribs:
     """Ribs of one side.
 
-    `owner` (voxels,) the vertebra on which a voxel's rib hangs, -1 for none; `seen` (vertebrae,) whether a rib
-    hangs on each; `ends` (medial ends, 2) the vertebra of each end and the number that the net expects there.
+    `owner` (voxels,) the vertebra on which a voxel's rib hangs, -1 for none; `seen` (vertebrae,) whether a
+    rib hangs on each; `ends` (medial ends, 2) the vertebra of each end and the number that the net expects.
     """
 
     owner: Ints
@@ -194,7 +194,7 @@ def find_ribs(
 
 
 def _match(at_mm: F64, numbers: F64, column: Column, column_number: F64, rule: InstanceRule) -> list[int]:
-    """The vertebra of each medial end (from head to foot; -1: none), order kept, several ends may share one."""
+    """The vertebra of each medial end, from head to foot (-1: none); order is kept, ends may share one."""
     along = column.along_mm
     steps = np.diff(along)
     pitch = np.array(

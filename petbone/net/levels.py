@@ -1,8 +1,9 @@
-"""Numbers for the vertebrae and ribs of the coarse answer: instances first, then one count for all of them."""
+"""Numbers for the vertebrae and ribs of the coarse answer: instances first, then one count for them all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,8 @@ from petbone.audit import LEVELS, Chain, ChainRule, Seen, number_column
 from petbone.net.instances import Column, InstanceRule, Ribs, find_column, find_ribs
 
 F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
+F64 = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.integer[Any]]
 U8 = npt.NDArray[np.uint8]
 
 VERTEBRA, RIB_LEFT, RIB_RIGHT = 251, 252, 253
@@ -60,7 +61,7 @@ def families(chances: F32) -> U8:
         total = chances[:, np.array(ids) - 1].sum(1)
         whole[:, np.array(ids) - 1] = 0
         whole[:, first] = total
-    given = (whole.argmax(1) + 1).astype(np.uint8)
+    given: U8 = (whole.argmax(1) + 1).astype(np.uint8)
     for family, ids in FAMILIES.items():
         given[given == ids[0]] = family
     return given
@@ -82,47 +83,69 @@ def count_levels(
     """
     points = index * step_mm
     spine = np.flatnonzero(family == VERTEBRA)
-    weight = chances[spine][:, np.array(FAMILIES[VERTEBRA]) - 1].sum(1).astype(float)
+    weight = chances[spine][:, np.array(FAMILIES[VERTEBRA]) - 1].sum(1).astype(np.float64)
     neck = chances[spine][:, _NECK].sum(1) / np.maximum(weight, 1e-6)
-    votes = points[spine] + votes_mm[spine]
-    column = find_column(points[spine], votes, weight, neck, rule.instances)
+    column = find_column(points[spine], points[spine] + votes_mm[spine], weight, neck, rule.instances)
     levels = _level_chances(chances[spine], column)
-    sides = {}
-    for side in (RIB_LEFT, RIB_RIGHT):
+    sides = []
+    for name, side in (("left", RIB_LEFT), ("right", RIB_RIGHT)):
         here = np.flatnonzero(family == side)
         number = _rib_number(chances[here], side)
-        sides[side] = (
-            here,
-            number,
-            find_ribs(index[here], number, column, _column_number(levels), step_mm, rule.instances),
-        )
-    seen = _seen(column, levels, [s[2] for s in sides.values()], points[family == _SACRUM], shape, step_mm, rule)
+        ribs = find_ribs(index[here], number, column, _column_number(levels), step_mm, rule.instances)
+        sides.append(_Side(name, here, number, ribs))
+    seen = _seen(column, levels, sides, points[family == _SACRUM], shape, step_mm, rule)
     chain = number_column(seen, rule.chain)
     given = family.copy()
-    sure: dict[int, list[float]] = {}
-    other: dict[int, set[int]] = {}
     _name_vertebrae(given, spine, points, column, chain, chances)
+    tally = _Tally(rule.candidate)
     for k, level in enumerate(chain.levels):
-        _note(sure, other, level, chain.chances[k], LEVELS, rule)
-    for here, number, ribs in sides.values():
-        side = BY_ID[int(FAMILIES[int(family[here[0]])][0])].side if len(here) else "left"
-        _name_ribs(given, here, number, ribs, chain, side)
-        for k in np.flatnonzero(ribs.seen):
-            label = _rib_of(chain.levels[k], side)
-            if label:
-                as_ribs = [_rib_of(level, side) for level in LEVELS]
-                _note(sure, other, label, chain.chances[k], as_ribs, rule)
-    mean = _mean_chance(given, chances)
-    confidence, candidates = {}, {}
-    for label in np.unique(given):
-        bone = int(label)
-        if bone in sure:
-            confidence[bone] = float(np.mean(sure[bone])) * mean[bone]
-            candidates[bone] = tuple([bone, *sorted(other[bone] - {bone})])
-        elif bone:
-            confidence[bone] = mean[bone]
-            candidates[bone] = (bone,)
-    return Counted(given, confidence, candidates)
+        tally.note(level, chain.chances[k], LEVELS)
+    for one in sides:
+        _name_ribs(given, one, chain)
+        hangs = tuple(_rib_of(level, one.name) for level in LEVELS)
+        for k in np.flatnonzero(one.ribs.seen).tolist():
+            tally.note(_rib_of(chain.levels[k], one.name), chain.chances[k], hangs)
+    return tally.counted(given, _mean_chance(given, chances))
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """Ribs of one side: `here` (n,) which voxels, `number` (n,) the rib that the net expects at each."""
+
+    name: str
+    here: Ints
+    number: F64
+    ribs: Ribs
+
+
+class _Tally:
+    """By label: how sure its number is, and what else it may be."""
+
+    def __init__(self, least: float) -> None:
+        self._least = least
+        self._sure: dict[int, list[float]] = {}
+        self._other: dict[int, set[int]] = {}
+
+    def note(self, label: int, chances: F64, labels: tuple[int, ...]) -> None:
+        """One vertebra or rib that was given `label`; `chances` of each of `labels` (0: no bone at all)."""
+        if not label:
+            return
+        by_label: dict[int, float] = {}
+        for chance, other in zip(chances, labels, strict=True):
+            by_label[other] = by_label.get(other, 0.0) + float(chance)
+        self._sure.setdefault(label, []).append(by_label[label])
+        likely = {other for other, chance in by_label.items() if other and chance >= self._least}
+        self._other.setdefault(label, set()).update(likely - {label})
+
+    def counted(self, given: U8, mean_chance: dict[int, float]) -> Counted:
+        """Confidence: that of the number times the mean chance of the kind of bone; a bone that has no number
+        has the net's own chance of it."""
+        confidence = {
+            label: chance * float(np.mean(self._sure.get(label, [1.0])))
+            for label, chance in mean_chance.items()
+        }
+        candidates = {label: (label, *sorted(self._other.get(label, ()))) for label in mean_chance}
+        return Counted(given, confidence, candidates)
 
 
 def _level_chances(chances: F32, column: Column) -> F64:
@@ -133,7 +156,7 @@ def _level_chances(chances: F32, column: Column) -> F64:
         own = chances[column.owner == k]
         if len(own):
             out[k, known] = own[:, [LEVELS[n] - 1 for n in known]].mean(0)
-    return out / np.maximum(out.sum(1, keepdims=True), 1e-9)
+    return np.asarray(out / np.maximum(out.sum(1, keepdims=True), 1e-9))
 
 
 def _column_number(levels: F64) -> F64:
@@ -152,7 +175,7 @@ def _rib_number(chances: F32, side: int) -> F64:
 def _seen(
     column: Column,
     levels: F64,
-    sides: list[Ribs],
+    sides: list[_Side],
     sacrum_mm: F64,
     shape: tuple[int, ...],
     step_mm: float,
@@ -171,7 +194,7 @@ def _seen(
         for side, sign in zip(sides, (-1, 1), strict=True):
             across = middle[0] + sign * rule.beside_mm
             visible = inside and 0 < across < size[0]
-            ribs.append(True if side.seen[k] else False if visible else None)
+            ribs.append(True if side.ribs.seen[k] else False if visible else None)
         below: bool | None = None
         if sacrum is not None:
             below = k == count - 1 and bool(sacrum.query(middle)[0] < rule.sacrum_steps * pitch)
@@ -179,9 +202,7 @@ def _seen(
     return out
 
 
-def _name_vertebrae(
-    given: U8, spine: Ints, points: F64, column: Column, chain: Chain, chances: F32
-) -> None:
+def _name_vertebrae(given: U8, spine: Ints, points: F64, column: Column, chain: Chain, chances: F32) -> None:
     """Every vertebra voxel takes the level of its vertebra, or of the nearest voxel that has one."""
     owner = column.owner
     own = owner >= 0
@@ -199,12 +220,13 @@ def _rib_of(level: int, side: str) -> int:
     return BY_NAME[f"rib_{side}_{name[1:]}"].id if name[0] == "T" else 0
 
 
-def _name_ribs(given: U8, here: Ints, number: F64, ribs: Ribs, chain: Chain, side: str) -> None:
+def _name_ribs(given: U8, one: _Side, chain: Chain) -> None:
     """Ribs take the number of their vertebra.
 
-    What hangs on none, and what the net numbers quite differently from its way to a vertebra (ribs that touch),
-    takes the net's number, moved as the medial ends were.
+    What hangs on none, and what the net numbers quite differently from its way to a vertebra (ribs that
+    touch), takes the net's number, moved as the medial ends were.
     """
+    here, number, ribs, side = one.here, one.number, one.ribs, one.name
     if len(here) == 0:
         return
     first, last = BY_NAME[f"rib_{side}_1"].id, BY_NAME[f"rib_{side}_12"].id
@@ -222,20 +244,6 @@ def _name_ribs(given: U8, here: Ints, number: F64, ribs: Ribs, chain: Chain, sid
     given[here] = np.where(known, rib, first - 1 + guess)
 
 
-def _note(
-    sure: dict[int, list[float]],
-    other: dict[int, set[int]],
-    label: int,
-    chances: F64,
-    names: tuple[int, ...] | list[int],
-    rule: LevelRule,
-) -> None:
-    """Keep how sure a number is, and what else it may be."""
-    sure.setdefault(label, []).append(sum(float(c) for c, n in zip(chances, names, strict=True) if n == label))
-    likely = {n for c, n in zip(chances, names, strict=True) if c >= rule.candidate and n}
-    other.setdefault(label, set()).update(likely)
-
-
 def _mean_chance(given: U8, chances: F32) -> dict[int, float]:
     """By label: mean chance of its family (or of itself) over its voxels."""
     out = {}
@@ -243,7 +251,11 @@ def _mean_chance(given: U8, chances: F32) -> dict[int, float]:
         if not label:
             continue
         bone = BY_ID[int(label)]
-        same = [b.id for b in BONES if b.id == bone.id or (b.group == bone.group == "ribs" and b.side == bone.side)]
+        same = [
+            b.id
+            for b in BONES
+            if b.id == bone.id or (b.group == bone.group == "ribs" and b.side == bone.side)
+        ]
         if bone.group.endswith("_spine"):
             same = list(FAMILIES[VERTEBRA])
         out[int(label)] = float(chances[given == label][:, np.array(same) - 1].sum(1).mean())

@@ -38,8 +38,8 @@ class Segmentation:
     """Bones on the CT's grid.
 
     `bones` is uint8 of Unit.LABEL; `confidence` holds, for each label found, the chance that its name is
-    right, and `candidates` the labels that it may be, its own first; `notes` say in one line each what a reader
-    should know.
+    right, and `candidates` the labels that it may be, its own first; `notes` say in one line each what a
+    reader should know.
     """
 
     bones: Volume

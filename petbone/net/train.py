@@ -30,7 +30,19 @@ from petbone.net.unet import CENTRE_UNIT_MM, BoneNet, UNetConfig, build_unet
 from petbone.net.weights import load_weights
 
 VERTEBRAE = tuple(bone.id for bone in BONES if bone.group.endswith("_spine"))
-LOG_COLUMNS = ("step", "minutes", "rate", "loss", "bone", "dice", "which", "place", "centre", "bone_dice", "name_share")
+LOG_COLUMNS = (
+    "step",
+    "minutes",
+    "rate",
+    "loss",
+    "bone",
+    "dice",
+    "which",
+    "place",
+    "centre",
+    "bone_dice",
+    "name_share",
+)
 
 
 @dataclass(frozen=True)

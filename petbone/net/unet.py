@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-
 CENTRE_UNIT_MM = 20.0
 
 
