@@ -36,6 +36,8 @@ class Modules:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Modules:
+    if not BENCHMARKS.is_dir():
+        pytest.skip("no benchmarks beside the tests: a source distribution does not carry them")
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     names = ("segmentation", "segmentation_scans", "segmentation_scores", "segmentation_pictures")
     return Modules(*(importlib.import_module(name) for name in names))
