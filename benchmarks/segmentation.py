@@ -181,7 +181,11 @@ def summary(scores: Scores) -> str:
     if wrong:
         said = ", ".join(f"{bone['scan']} {bone['bone']} on {bone['overlaps_most']}" for bone in wrong)
         parts.append(f"named wrong and sure: {said}")
-    return "\n\n".join(parts)
+    nowhere = [b for b in scores.bones if b.get("overlaps_most") == "none" and b["name"] == "sure"]
+    if nowhere:
+        said = ", ".join(f"{bone['scan']} {bone['bone']} {bone['found_ml']:.1f} mL" for bone in nowhere)
+        parts.append(f"sure where the reference has no bone: {said}")
+    return "\n\n".join(part for part in parts if part)
 
 
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:

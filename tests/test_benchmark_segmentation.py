@@ -242,6 +242,7 @@ def test_tables_and_what_is_printed(bench, grid, reference, shifted, tmp_path):
     assert tables["families"][0]["sure_hits"] == "1"
     printed = bench.run.summary(scores)
     assert "named wrong and sure: block T8 on T7" in printed
+    assert "sure where the reference has no bone: block rib_left_12 5.0 mL" in printed
     assert "peak_memory_mb" not in printed  # nobody measured it here
     assert len({len(line.rstrip()) for line in printed.splitlines()}) > 1
 
