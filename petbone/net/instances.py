@@ -92,7 +92,8 @@ def find_column(points_mm: F64, votes_mm: F64, weights: F64, neck: F64, rule: In
         return empty
     distance, owner = cKDTree(peaks).query(votes_mm)
     owner = np.where(distance <= rule.vote_reach_mm, owner, -1)
-    votes: F64 = np.bincount(owner[owner >= 0], weights[owner >= 0], len(peaks))
+    votes = np.zeros(len(peaks))
+    np.add.at(votes, owner[owner >= 0], weights[owner >= 0])
     typical = np.median(votes[votes > 0.2 * votes.max()])
     keep = np.flatnonzero(votes >= rule.least_share * typical)
     middles = np.array([np.average(votes_mm[owner == k], axis=0, weights=weights[owner == k]) for k in keep])
@@ -106,7 +107,8 @@ def find_column(points_mm: F64, votes_mm: F64, weights: F64, neck: F64, rule: In
 
 
 def _unbroken(middles_mm: F64, votes: F64, rule: InstanceRule) -> Ints:
-    """The vertebrae from head to foot: the part of the column with most votes, where a gap as of `break_steps` vertebrae parts it."""
+    """The vertebrae from head to foot; of a column that a gap of `break_steps` vertebrae parts, the part with
+    most votes."""
     order = np.argsort(-middles_mm[:, 2])
     if len(order) < 3:
         return order

@@ -107,6 +107,21 @@ def _reassign_strays(labels: U8, voxel_ml: float, rule: NameRule) -> U8:
     return out
 
 
+def _smoothed(given: U8, family: U8, means: sparse.csr_matrix, rounds: int) -> U8:
+    """Vertebrae and ribs without ragged borders: the most frequent number around, within the family."""
+    out = given.copy()
+    found = np.unique(given)
+    share = (given[:, None] == found[None]).astype(np.float32)
+    for _ in range(rounds):
+        share = 0.5 * share + 0.5 * (means @ share)
+    for kind in FAMILIES:
+        here = family == kind
+        if here.any():
+            own = np.isin(found, given[here])
+            out[here] = found[own][share[here][:, own].argmax(1)]
+    return out
+
+
 def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
     """One name for every bone voxel of the coarse grid."""
     mask = coarse.bone > rule.bone_chance
@@ -131,5 +146,5 @@ def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
     step_mm = float(coarse.grid.spacing_mm[0])
     votes_mm = chances_at(coarse.centre_mm, index)
     counted = count_levels(index, own, labels[mask], votes_mm, mask.shape, step_mm, rule.levels)
-    labels[mask] = counted.given
+    labels[mask] = _smoothed(counted.given, labels[mask], means, rule.rounds)
     return Named(labels, counted.confidence, counted.candidates)
