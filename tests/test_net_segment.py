@@ -32,7 +32,7 @@ def one_thread() -> Iterator[None]:
 def trained(one_thread: None) -> tuple[Segmenter, Volume, np.ndarray]:
     """A tiny net that has learned one sample by heart, the sample as a CT at 2 mm, and its truth."""
     torch.manual_seed(0)
-    sample = Synthesizer([tiny_anatomy()], TINY_SYNTH).sample(2)
+    sample = Synthesizer([tiny_anatomy()], TINY_SYNTH).sample(6)
     model = build_unet(TINY_NET)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(45):

@@ -139,3 +139,24 @@ def test_refusals(tmp_path):
             device.choose_device("cuda")
     with pytest.raises(TypeError):
         UNetConfig.from_dict({**TINY_NET.as_dict(), "depth": 3})
+
+
+def test_every_head_learns():
+    """A head whose loss does not reach its weights would stay at its fresh values for ever."""
+    sample = next(samples([tiny_anatomy()], TINY_SYNTH, replace(TINY_TRAIN, seed=0), 6, torch.device("cpu")))
+    model = build_unet(TINY_NET)
+    loss_of(model, sample, TINY_TRAIN, None).loss.backward()
+    for name, weights in model.named_parameters():
+        assert weights.grad is not None and float(weights.grad.abs().max()) > 0, name
+
+
+def test_votes_point_to_the_middle_of_the_vertebra():
+    labels = torch.zeros(8, 8, 8, dtype=torch.uint8)
+    labels[2:6, 2:6, 0:8] = 17
+    labels[6:8] = 48  # a hip has no votes
+    sample = Sample(torch.zeros(8, 8, 8), labels, torch.zeros(3, 8, 8, 8))
+    name, _ = coarse_targets(sample)
+    where, way = centre_targets(sample, name)
+    assert int(where.sum()) == 16
+    here = torch.nonzero(where).T * 2 + 0.5
+    assert torch.equal(here + way, torch.tensor([3.5, 3.5, 3.5])[:, None].expand(3, 16))

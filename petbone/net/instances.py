@@ -28,8 +28,12 @@ class InstanceRule:
     blur_mm: tuple[float, float] = (2.5, 4.5)  # of votes, in the neck and below it
     peak_radius_mm: tuple[float, float] = (5.0, 8.0)
     vote_reach_mm: float = 16.0
-    least_share: float = 0.2  # of the typical number of votes, below which a heap of votes is no vertebra
-    break_steps: float = 3.5
+    least_votes: float = 12.0  # voxels of the coarse grid
+    least_share: float = 0.25  # of the votes of the neighbours, below which a heap is no vertebra
+    least_step_mm: float = 5.0
+    aside_mm: float = 10.0
+    break_mm: float = 110.0
+    far_mm: float = 75.0  # no voxel of a vertebra is so far from the middle line of the column
     medial_mm: float = 48.0
     medial_least_ml: float = 0.5
     jump_mm: float = 18.0
@@ -94,10 +98,11 @@ def find_column(points_mm: F64, votes_mm: F64, weights: F64, neck: F64, rule: In
     owner = np.where(distance <= rule.vote_reach_mm, owner, -1)
     votes = np.zeros(len(peaks))
     np.add.at(votes, owner[owner >= 0], weights[owner >= 0])
-    typical = np.median(votes[votes > 0.2 * votes.max()])
-    keep = np.flatnonzero(votes >= rule.least_share * typical)
+    keep = np.flatnonzero(votes >= rule.least_votes)
+    if len(keep) == 0:
+        return empty
     middles = np.array([np.average(votes_mm[owner == k], axis=0, weights=weights[owner == k]) for k in keep])
-    order = _unbroken(middles, votes[keep], rule)
+    order = _path(middles, votes[keep], rule)
     keep, middles = keep[order], middles[order]
     number = np.full(len(peaks) + 1, -1, np.intp)
     number[keep] = np.arange(len(keep))
@@ -106,16 +111,31 @@ def find_column(points_mm: F64, votes_mm: F64, weights: F64, neck: F64, rule: In
     return Column(middles, along, number[owner], votes[keep])
 
 
-def _unbroken(middles_mm: F64, votes: F64, rule: InstanceRule) -> Ints:
-    """The vertebrae from head to foot; of a column that a gap of `break_steps` vertebrae parts, the part with
-    most votes."""
+def _path(middles_mm: F64, votes: F64, rule: InstanceRule) -> Ints:
+    """The vertebrae from head to foot: of all ways down from heap to heap the one with most votes.
+
+    A kidney or a bowel loop that passes for a vertebra lies beside the way; so does what is left of a
+    vertebra whose votes did not meet.
+    """
     order = np.argsort(-middles_mm[:, 2])
-    if len(order) < 3:
-        return order
-    steps = np.linalg.norm(np.diff(middles_mm[order], axis=0), axis=1)
-    piece = np.concatenate([[0], np.cumsum(steps > rule.break_steps * np.median(steps))])
-    best = np.bincount(piece, votes[order]).argmax()
-    return np.asarray(order[piece == best])
+    at = middles_mm[order]
+    best = votes[order].astype(float)
+    before = np.full(len(order), -1)
+    for k in range(1, len(order)):
+        down = at[:k, 2] - at[k, 2]
+        aside = np.linalg.norm(at[:k, :2] - at[k, :2], axis=1)
+        ok = (down >= rule.least_step_mm) & (down <= rule.break_mm) & (aside <= rule.aside_mm + down)
+        if ok.any():
+            before[k] = np.where(ok, best[:k], -1).argmax()
+            best[k] += best[before[k]]
+    way = [int(best.argmax())]
+    while before[way[-1]] >= 0:
+        way.append(int(before[way[-1]]))
+    way.reverse()
+    # Few votes are few beside those of the neighbours: a neck's vertebra is a fifth of a loin's.
+    heap = votes[order][way]
+    near = [np.median(heap[max(0, k - 2) : k + 3]) for k in range(len(heap))]
+    return np.asarray(order[np.array(way)[heap >= rule.least_share * np.array(near)]])
 
 
 def _peaks(votes_mm: F64, weights: F64, neck: F64, rule: InstanceRule) -> F64:
@@ -132,7 +152,7 @@ def _peaks(votes_mm: F64, weights: F64, neck: F64, rule: InstanceRule) -> F64:
     for blur, radius, here in zip(rule.blur_mm, rule.peak_radius_mm, (in_neck, ~in_neck), strict=True):
         smooth = ndimage.gaussian_filter(heap, blur / rule.cell_mm)
         size = 2 * round(radius / rule.cell_mm) + 1
-        top |= here & (smooth == ndimage.maximum_filter(smooth, size)) & (smooth > 0.03 * smooth.max())
+        top |= here & (smooth == ndimage.maximum_filter(smooth, size)) & (smooth > 1e-3 * smooth.max())
     return np.asarray(np.argwhere(top) * rule.cell_mm + low)
 
 

@@ -28,6 +28,9 @@ FAMILIES: dict[int, tuple[int, ...]] = {
 }
 _SACRUM = BY_NAME["sacrum"].id
 _T1 = BY_NAME["T1"].id
+_USUAL_NUMBER = {BY_NAME[f"T{n}"].id: n for n in range(1, 13)} | {
+    BY_NAME[f"C{n}"].id: n - 7 for n in range(1, 8)
+}
 _NECK = [BY_NAME[f"C{n}"].id - 1 for n in range(1, 8)]
 
 
@@ -96,7 +99,7 @@ def count_levels(
     seen = _seen(column, levels, sides, points[family == _SACRUM], shape, step_mm, rule)
     chain = number_column(seen, rule.chain)
     given = family.copy()
-    _name_vertebrae(given, spine, points, column, chain, chances)
+    _name_vertebrae(given, spine, points, column, chain, chances, rule.instances.far_mm)
     tally = _Tally(rule.candidate)
     for k, level in enumerate(chain.levels):
         tally.note(level, chain.chances[k], LEVELS)
@@ -202,8 +205,11 @@ def _seen(
     return out
 
 
-def _name_vertebrae(given: U8, spine: Ints, points: F64, column: Column, chain: Chain, chances: F32) -> None:
-    """Every vertebra voxel takes the level of its vertebra, or of the nearest voxel that has one."""
+def _name_vertebrae(
+    given: U8, spine: Ints, points: F64, column: Column, chain: Chain, chances: F32, far_mm: float
+) -> None:
+    """Every vertebra voxel takes the level of its vertebra, or of the nearest voxel that has one; what is far
+    from the column is no bone."""
     owner = column.owner
     own = owner >= 0
     if not own.any():
@@ -211,7 +217,9 @@ def _name_vertebrae(given: U8, spine: Ints, points: F64, column: Column, chain: 
         given[spine] = ids[chances[spine][:, ids - 1].argmax(1)]
         return
     _, near = cKDTree(points[spine[own]]).query(points[spine])
-    given[spine] = np.array(chain.levels, np.uint8)[owner[own][near]]
+    _, way = column.project(points[spine])
+    level = np.array(chain.levels, np.uint8)[owner[own][near]]
+    given[spine] = np.where(np.linalg.norm(way, axis=1) <= far_mm, level, 0)
 
 
 def _rib_of(level: int, side: str) -> int:
@@ -224,7 +232,8 @@ def _name_ribs(given: U8, one: _Side, chain: Chain) -> None:
     """Ribs take the number of their vertebra.
 
     What hangs on none, and what the net numbers quite differently from its way to a vertebra (ribs that
-    touch), takes the net's number, moved as the medial ends were.
+    touch), takes the net's number, moved as the medial ends were. What would be a rib of a vertebra well
+    below all that are seen is no bone: ribs go down from their vertebra.
     """
     here, number, ribs, side = one.here, one.number, one.ribs, one.name
     if len(here) == 0:
@@ -242,6 +251,9 @@ def _name_ribs(given: U8, one: _Side, chain: Chain) -> None:
     known = (rib > 0) & (np.abs(value - expected) <= 1.0)
     guess = np.round(expected).clip(1, 12).astype(int)
     given[here] = np.where(known, rib, first - 1 + guess)
+    if chain.levels:
+        lowest = _USUAL_NUMBER.get(chain.levels[-1], 13)
+        given[here[~known & (guess > lowest + 2)]] = 0
 
 
 def _mean_chance(given: U8, chances: F32) -> dict[int, float]:

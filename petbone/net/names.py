@@ -15,7 +15,7 @@ from scipy import ndimage, sparse
 
 from petbone.components import connected
 from petbone.net.coarse import F32, Coarse
-from petbone.net.levels import FAMILIES, LevelRule, count_levels, families
+from petbone.net.levels import FAMILIES, RIB_LEFT, RIB_RIGHT, LevelRule, count_levels, families
 
 U8 = npt.NDArray[np.uint8]
 
@@ -33,6 +33,7 @@ class NameRule:
     speck_ml: float = 0.4
     stray_share: float = 0.25
     stray_rib_ml: float = 1.0
+    rib_half_mm: float = 11.0
     levels: LevelRule = field(default_factory=LevelRule)
 
 
@@ -107,6 +108,19 @@ def _reassign_strays(labels: U8, voxel_ml: float, rule: NameRule) -> U8:
     return out
 
 
+def _without_thick_ribs(labels: U8, step_mm: float, rule: NameRule) -> U8:
+    """A kidney full of contrast medium is as bright as a rib, but no rib is so thick: such cores go, and what
+    lies within half a thickness of them."""
+    out = labels
+    for side in (RIB_LEFT, RIB_RIGHT):
+        rib = labels == side
+        core = ndimage.distance_transform_edt(rib, sampling=step_mm) > rule.rib_half_mm
+        if core.any():
+            thick = ndimage.distance_transform_edt(~core, sampling=step_mm) <= rule.rib_half_mm
+            out = np.where(thick & rib, 0, out).astype(np.uint8)
+    return out
+
+
 def _smoothed(given: U8, family: U8, means: sparse.csr_matrix, rounds: int) -> U8:
     """Vertebrae and ribs without ragged borders: the most frequent number around, within the family."""
     out = given.copy()
@@ -144,6 +158,7 @@ def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
     for _ in range(2):
         labels = _reassign_strays(labels, voxel_ml, rule)
     step_mm = float(coarse.grid.spacing_mm[0])
+    labels = _without_thick_ribs(labels, step_mm, rule)
     votes_mm = chances_at(coarse.centre_mm, index)
     counted = count_levels(index, own, labels[mask], votes_mm, mask.shape, step_mm, rule.levels)
     labels[mask] = _smoothed(counted.given, labels[mask], means, rule.rounds)
