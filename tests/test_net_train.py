@@ -13,6 +13,7 @@ from petbone.errors import InputError
 from petbone.net import device
 from petbone.net.synth import Sample, Synthesizer
 from petbone.net.train import (
+    centre_targets,
     coarse_targets,
     load_checkpoint,
     loss_of,
@@ -143,7 +144,7 @@ def test_refusals(tmp_path):
 
 def test_every_head_learns():
     """A head whose loss does not reach its weights would stay at its fresh values for ever."""
-    sample = next(samples([tiny_anatomy()], TINY_SYNTH, replace(TINY_TRAIN, seed=0), 6, torch.device("cpu")))
+    sample = Synthesizer([tiny_anatomy()], TINY_SYNTH).sample(6)
     model = build_unet(TINY_NET)
     loss_of(model, sample, TINY_TRAIN, None).loss.backward()
     for name, weights in model.named_parameters():
@@ -159,4 +160,4 @@ def test_votes_point_to_the_middle_of_the_vertebra():
     where, way = centre_targets(sample, name)
     assert int(where.sum()) == 16
     here = torch.nonzero(where).T * 2 + 0.5
-    assert torch.equal(here + way, torch.tensor([3.5, 3.5, 3.5])[:, None].expand(3, 16))
+    assert torch.equal(here + way, torch.tensor([[3.5], [3.5], [3.5]]).expand(3, 16))
