@@ -18,15 +18,14 @@ from petbone.anatomy import ALL_BONES, BY_NAME
 
 F64 = npt.NDArray[np.float64]
 
-LEVELS: tuple[int, ...] = tuple(
-    BY_NAME[name].id
-    for name in (
-        *(f"C{n}" for n in range(1, 8)),
-        *(f"T{n}" for n in range(1, 14)),
-        *(f"L{n}" for n in range(1, 7)),
-    )
+LEVELS: tuple[int, ...] = (
+    *(BY_NAME[f"C{n}"].id for n in range(1, 8)),
+    *(BY_NAME[f"T{n}"].id for n in range(1, 14)),
+    *(BY_NAME[f"L{n}"].id for n in range(1, 7)),
+    0,
 )
-"""Labels of all vertebrae from head to foot, T13 and L6 among them."""
+"""Labels of all vertebrae from head to foot, T13 and L6 among them, and 0: no vertebra, but a part of the
+skull or of the sacrum at either end of the column that looks like one."""
 
 USUAL_GAP_MM: tuple[float, ...] = (
     *(20, 17, 17, 17, 17, 17, 18.5),
@@ -36,8 +35,9 @@ USUAL_GAP_MM: tuple[float, ...] = (
 """From the middle of each vertebra, C1 to L4, to that of the next in an adult; only their ratios matter."""
 
 _RARE = (BY_NAME["T13"].id, BY_NAME["L6"].id)
-_COMMON = [n for n, label in enumerate(LEVELS) if label not in _RARE]
-_NAMES = {bone.id: bone.name for bone in ALL_BONES}
+_COMMON = [n for n, label in enumerate(LEVELS) if label and label not in _RARE]
+_NONE = LEVELS.index(0)
+_NAMES = {0: "-"} | {bone.id: bone.name for bone in ALL_BONES}
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class ChainRule:
     rib_on_other: float = 0.03
     sacrum_near_last: float = 0.95
     sacrum_near_other: float = 0.02
+    no_vertebra: float = 0.03
+    no_vertebra_looks: float = 0.3  # what the net's chance of a level is worth that should have none
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,12 @@ class Chain:
 
 
 def _rank(level: int) -> float:
-    """Place in a usual column: C1 is 0, L5 is 23; T13 and L6 stand half a step behind T12 and L5."""
+    """Place in a usual column: C1 is 0, L5 is 23; T13 and L6 stand half a step behind T12 and L5.
+
+    What is no vertebra has no place of its own.
+    """
+    if level == _NONE:
+        return 0.0
     if LEVELS[level] in _RARE:
         return _COMMON.index(level - 1) + 0.5
     return float(_COMMON.index(level))
@@ -135,6 +142,9 @@ def _evidence(seen: Sequence[Seen], rule: ChainRule) -> F64:
                 out[n] += 0.75 * np.log(rib if there else 1 - rib)
         if one.sacrum_below is not None:
             out[n] += np.log(sacrum if one.sacrum_below else 1 - sacrum)
+    out[:, _NONE] = -np.inf
+    if len(seen) > 2:
+        out[[0, -1], _NONE] = np.log(rule.no_vertebra) + weight * np.log(rule.no_vertebra_looks)
     return out
 
 
@@ -150,6 +160,8 @@ def _moves(seen: Sequence[Seen], rule: ChainRule) -> F64:
     usual = np.interp((expected[:-1] + expected[1:]) / 2, (depth[:-1] + depth[1:]) / 2, USUAL_GAP_MM)
     size = gaps / usual
     out = np.full((len(gaps), len(LEVELS), len(LEVELS)), -np.inf)
+    if len(gaps):
+        out[0, _NONE, _COMMON] = out[-1, _COMMON, _NONE] = -0.5  # a misfit of one spread, as any gap would do
     steps = _steps(rule)
     for n, gap in enumerate(gaps):
         here = float(np.median(size[max(0, n - 4) : n + 5]))

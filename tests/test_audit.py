@@ -98,6 +98,14 @@ def test_votes_of_a_long_column_count_as_a_few():
     assert np.mean(few.confidence()) < np.mean(many.confidence())
 
 
+def test_a_piece_of_skull_on_top_is_no_vertebra():
+    part = ORDER[:10]
+    seen = [Seen(one.chances, one.along_mm + 20, one.ribs) for one in column(part)]
+    chain = number_column([Seen(seen[0].chances, 0.0, (False, False)), *seen])
+    assert chain.levels[0] == 0
+    assert [BY_ID[level].name for level in chain.levels[1:]] == part
+
+
 def test_feet_first_is_refused():
     with pytest.raises(ValueError, match="head to foot"):
         number_column(column(["T5", "T4"]))

@@ -40,7 +40,10 @@ class InstanceRule:
     jump_cost: float = 3.0
     jump_number: float = 0.5  # no jump between voxels that the net numbers more differently than this
     number_cost: float = 6.0
-    head_offset: float = 0.4  # of a step between vertebrae: medial end of a rib above its vertebra's middle
+    # By how much the medial end of a rib lies above its vertebra's middle, as a part of the step between two
+    # vertebrae: ribs 8 to 12 slope down more and more.
+    head_ribs: tuple[float, ...] = (8, 9, 10, 11, 12)
+    head_offsets: tuple[float, ...] = (0.42, 0.35, 0.2, 0.0, -0.2)
     head_spread: float = 0.3
     number_spread: float = 0.8
     unmatched: float = 3.0
@@ -222,7 +225,8 @@ def _match(at_mm: F64, numbers: F64, column: Column, column_number: F64, rule: I
     pitch = np.array(
         [np.median(steps[max(0, k - 3) : k + 3]) if len(steps) else 25.0 for k in range(len(along))]
     )
-    place = (along[None] - at_mm[:, None]) / pitch[None] - rule.head_offset
+    offset = np.interp(numbers, rule.head_ribs, rule.head_offsets)
+    place = (along[None] - at_mm[:, None]) / pitch[None] - offset[:, None]
     differ = numbers[:, None] - column_number[None]
     cost = (place / rule.head_spread) ** 2 / 2 + (differ / rule.number_spread).clip(-3, 3) ** 2 / 2
     n, m = cost.shape

@@ -154,7 +154,7 @@ class _Tally:
 def _level_chances(chances: F32, column: Column) -> F64:
     """(vertebrae, LEVELS) mean chance of every level over a vertebra's voxels."""
     out = np.zeros((len(column.along_mm), len(LEVELS)))
-    known = [n for n, label in enumerate(LEVELS) if label <= chances.shape[1]]
+    known = [n for n, label in enumerate(LEVELS) if 0 < label <= chances.shape[1]]
     for k in range(len(out)):
         own = chances[column.owner == k]
         if len(own):
@@ -164,7 +164,7 @@ def _level_chances(chances: F32, column: Column) -> F64:
 
 def _column_number(levels: F64) -> F64:
     """Number of the rib that the net expects on each vertebra; below 1 in the neck, above 12 in the loin."""
-    usual = [n for n, label in enumerate(LEVELS) if label <= len(BONES)]
+    usual = [n for n, label in enumerate(LEVELS) if 0 < label <= len(BONES)]
     number = np.zeros(len(LEVELS))
     number[usual] = np.arange(len(usual)) - [LEVELS[n] for n in usual].index(_T1) + 1
     return np.asarray(levels @ number)
@@ -219,12 +219,16 @@ def _name_vertebrae(
     _, near = cKDTree(points[spine[own]]).query(points[spine])
     _, way = column.project(points[spine])
     level = np.array(chain.levels, np.uint8)[owner[own][near]]
+    # What the count says is no vertebra is what the net thinks next likeliest.
+    others = chances[spine].copy()
+    others[:, np.array(FAMILIES[VERTEBRA]) - 1] = 0
+    level = np.where(level > 0, level, others.argmax(1) + 1)
     given[spine] = np.where(np.linalg.norm(way, axis=1) <= far_mm, level, 0)
 
 
 def _rib_of(level: int, side: str) -> int:
     """The rib that hangs on a vertebra; 0 for none."""
-    name = BY_ID[level].name
+    name = BY_ID[level].name if level else "-"
     return BY_NAME[f"rib_{side}_{name[1:]}"].id if name[0] == "T" else 0
 
 
@@ -251,8 +255,9 @@ def _name_ribs(given: U8, one: _Side, chain: Chain) -> None:
     known = (rib > 0) & (np.abs(value - expected) <= 1.0)
     guess = np.round(expected).clip(1, 12).astype(int)
     given[here] = np.where(known, rib, first - 1 + guess)
-    if chain.levels:
-        lowest = _USUAL_NUMBER.get(chain.levels[-1], 13)
+    levels = [level for level in chain.levels if level]
+    if levels:
+        lowest = _USUAL_NUMBER.get(levels[-1], 13)
         given[here[~known & (guess > lowest + 2)]] = 0
 
 
