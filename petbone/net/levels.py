@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from petbone.anatomy import BONES, BY_ID, BY_NAME
 from petbone.audit import LEVELS, Chain, ChainRule, Seen, number_column
 from petbone.net.instances import Column, InstanceRule, Ribs, find_column, find_ribs
+from petbone.net.stacking import number_by_order
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.floating[Any]]
@@ -104,7 +105,7 @@ def count_levels(
     for k, level in enumerate(chain.levels):
         tally.note(level, chain.chances[k], LEVELS)
     for one in sides:
-        _name_ribs(given, one, chain)
+        _name_ribs(given, index, one, chain, step_mm)
         hangs = tuple(_rib_of(level, one.name) for level in LEVELS)
         for k in np.flatnonzero(one.ribs.seen).tolist():
             tally.note(_rib_of(chain.levels[k], one.name), chain.chances[k], hangs)
@@ -232,12 +233,12 @@ def _rib_of(level: int, side: str) -> int:
     return BY_NAME[f"rib_{side}_{name[1:]}"].id if name[0] == "T" else 0
 
 
-def _name_ribs(given: U8, one: _Side, chain: Chain) -> None:
+def _name_ribs(given: U8, index: Ints, one: _Side, chain: Chain, step_mm: float) -> None:
     """Ribs take the number of their vertebra.
 
     What hangs on none, and what the net numbers quite differently from its way to a vertebra (ribs that
-    touch), takes the net's number, moved as the medial ends were. What would be a rib of a vertebra well
-    below all that are seen is no bone: ribs go down from their vertebra.
+    touch), goes by its order among the others, or else by the net's number, moved as the medial ends were.
+    What would be a rib of a vertebra well below all that are seen is no bone: ribs go down from theirs.
     """
     here, number, ribs, side = one.here, one.number, one.ribs, one.name
     if len(here) == 0:
@@ -254,6 +255,7 @@ def _name_ribs(given: U8, one: _Side, chain: Chain) -> None:
         expected = number + np.interp(number, ends[order], moved[order])
     known = (rib > 0) & (np.abs(value - expected) <= 1.0)
     guess = np.round(expected).clip(1, 12).astype(int)
+    guess = number_by_order(index[here], np.where(known, value, 0), guess, step_mm)
     given[here] = np.where(known, rib, first - 1 + guess)
     levels = [level for level in chain.levels if level]
     if levels:
