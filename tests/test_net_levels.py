@@ -123,3 +123,21 @@ def test_nothing_is_found_in_nothing():
         none.astype(int), np.zeros((0, 62), np.float32), np.zeros(0, np.uint8), none, SHAPE, STEP, LevelRule()
     )
     assert result.confidence == {}
+
+
+def test_no_rib_hangs_below_the_column():
+    """A head rest beside the neck may look like rib 9; rib 9 cannot be there when T4 is the lowest vertebra."""
+    index, truth, chances, votes = thorax()
+    top = index[:, 2] * STEP > TOP - 4.5 * PITCH
+    blob = np.stack(
+        np.meshgrid(np.arange(4, 12), np.arange(4, 8), np.arange(72, 76), indexing="ij"), -1
+    ).reshape(-1, 3)
+    says = np.full((len(blob), 62), 0.001, np.float32)
+    says[:, BY_NAME["rib_left_9"].id - 1] = 0.9
+    result = counted(
+        np.concatenate([index[top], blob]),
+        np.concatenate([chances[top], says]),
+        np.concatenate([votes[top], np.zeros((len(blob), 3))]),
+    )
+    assert (result.given[-len(blob) :] == 0).all()
+    assert (result.given[: int(top.sum())] == truth[top]).mean() > 0.97

@@ -1,0 +1,42 @@
+"""The rib above rib 8 is rib 7, however little of it is seen."""
+
+import numpy as np
+import pytest
+
+from petbone.net.stacking import number_by_order
+
+
+def ribs(numbers, step=6, first_z=60):
+    """Ribs as bars of 20 voxels along x, `step` voxels apart, from rib 1 at the top; index and true number."""
+    index, truth = [], []
+    for n in numbers:
+        z = first_z - n * step
+        index += [(x, 5, z + (x > 10)) for x in range(20)]
+        truth += [n] * 20
+    return np.array(index), np.array(truth)
+
+
+@pytest.mark.parametrize("known", [[8], [5, 9], [12], [4]])
+def test_numbers_go_up_and_down_from_what_is_known(known):
+    index, truth = ribs(range(4, 13))
+    number = np.where(np.isin(truth, known), truth, 0)
+    guess = np.clip(truth + 2, 1, 12)  # wrong everywhere; 11 and 12 would be one
+    guess[truth >= 10] = truth[truth >= 10]
+    assert np.array_equal(number_by_order(index, number, guess, 4.0), truth)
+
+
+def test_the_rest_of_a_rib_is_not_the_next_rib():
+    """A rib one voxel thick that slopes: below its unknown half stands its own known half."""
+    index = np.array([(x, 5, 30 - z) for x in range(10) for z in range(4)])
+    known = index[:, 2] > 28
+    out = number_by_order(index, np.where(known, 7, 0), np.full(len(index), 9), 4.0)
+    assert (out == 7).all()
+
+
+def test_far_and_lonely_pieces_keep_their_guess():
+    index, truth = ribs([2, 11])
+    number = np.where(truth == 2, 2, 0)
+    assert np.array_equal(
+        number_by_order(index, number, np.full(len(truth), 10), 4.0), np.where(number, 2, 10)
+    )
+    assert np.array_equal(number_by_order(index, truth, truth, 4.0), truth)
