@@ -126,12 +126,11 @@ def test_nothing_is_found_in_nothing():
 
 
 def test_no_rib_hangs_below_the_column():
-    """A head rest beside the neck may look like rib 9; rib 9 cannot be there when T4 is the lowest vertebra."""
+    """A head rest beside the neck may look like rib 9; it cannot be when T4 is the lowest vertebra."""
     index, truth, chances, votes = thorax()
     top = index[:, 2] * STEP > TOP - 4.5 * PITCH
-    blob = np.stack(
-        np.meshgrid(np.arange(4, 12), np.arange(4, 8), np.arange(72, 76), indexing="ij"), -1
-    ).reshape(-1, 3)
+    sides = [np.arange(4, 12), np.arange(4, 8), np.arange(72, 76)]
+    blob = np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 3)
     says = np.full((len(blob), 62), 0.001, np.float32)
     says[:, BY_NAME["rib_left_9"].id - 1] = 0.9
     result = counted(

@@ -7,7 +7,7 @@ from petbone.net.stacking import number_by_order
 
 
 def ribs(numbers, step=6, first_z=60):
-    """Ribs as bars of 20 voxels along x, `step` voxels apart, from rib 1 at the top; index and true number."""
+    """Bars of 20 voxels along x, `step` voxels apart, rib 1 at the top: index and true number."""
     index, truth = [], []
     for n in numbers:
         z = first_z - n * step
