@@ -52,6 +52,7 @@ class ChainRule:
     independent: float = 5.0
     floor: float = 0.01
     gap_spread: float = 0.22
+    size_spread: float = 0.4
     missed: float = 0.03
     doubled: float = 0.01
     variant: float = 0.01
@@ -70,13 +71,15 @@ class Seen:
 
     `chances` (len(LEVELS),): the net's mean chance of each level. `along_mm`: its place along the column,
     growing towards the feet. `ribs`: for left and right, whether a rib hangs on it (None: cannot be seen).
-    `sacrum_below`: whether the sacrum is the next bone below it (None: cannot be seen).
+    `sacrum_below`: whether the sacrum is the next bone below it (None: cannot be seen). `size`: how
+    much of it is seen, in any unit (None: not known, or cut by the field).
     """
 
     chances: F64
     along_mm: float
     ribs: tuple[bool | None, bool | None] = (None, None)
     sacrum_below: bool | None = None
+    size: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +124,24 @@ def _steps(rule: ChainRule) -> list[tuple[int, int, int, float]]:
     return [*steps, (t11, l1, 1, rare), (t12, t13, 1, rare), (t13, l1, 1, 0.0), (l5, l6, 1, rare)]
 
 
+def _sizes(seen: Sequence[Seen], rule: ChainRule) -> tuple[F64, F64]:
+    """Log likelihood of each vertebra's size beside its neighbours' (n,), and of each together with the next
+    (n - 1,), if the two were one."""
+    sizes = np.array([one.size or np.nan for one in seen], float)
+    usual = np.array([_middle(sizes[max(0, k - 3) : k + 4]) for k in range(len(seen))])
+
+    def fit(size: F64, beside: F64) -> F64:
+        return np.asarray(np.nan_to_num(-0.5 * (np.log(size / beside) / rule.size_spread) ** 2, nan=0.0))
+
+    return fit(sizes, usual), fit(sizes[:-1] + sizes[1:], np.maximum(usual[:-1], usual[1:]))
+
+
+def _middle(values: F64) -> float:
+    """Median of the numbers among `values`; NaN if there are none."""
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
 def _evidence(seen: Sequence[Seen], rule: ChainRule) -> F64:
     """(n, len(LEVELS)) log likelihood of what was seen of each vertebra by itself."""
     weight = min(1.0, rule.independent / len(seen))
@@ -142,6 +163,7 @@ def _evidence(seen: Sequence[Seen], rule: ChainRule) -> F64:
                 out[n] += 0.75 * np.log(rib if there else 1 - rib)
         if one.sacrum_below is not None:
             out[n] += np.log(sacrum if one.sacrum_below else 1 - sacrum)
+    out += _sizes(seen, rule)[0][:, None]
     out[:, _NONE] = -np.inf
     if len(seen) > 2:
         out[[0, -1], _NONE] = np.log(rule.no_vertebra) + weight * np.log(rule.no_vertebra_looks)
@@ -163,11 +185,13 @@ def _moves(seen: Sequence[Seen], rule: ChainRule) -> F64:
     if len(gaps):
         out[0, _NONE, _COMMON] = out[-1, _COMMON, _NONE] = -0.5  # a misfit of one spread, as any gap would do
     steps = _steps(rule)
+    alone, together = _sizes(seen, rule)
     for n, gap in enumerate(gaps):
         here = float(np.median(size[max(0, n - 4) : n + 5]))
         for a, b, down, log_chance in steps:
             if down == 0:
                 way = usual[n] / 2
+                log_chance = log_chance + together[n] - alone[n] - alone[n + 1]
             elif down == 1:
                 way = USUAL_GAP_MM[min(int(rank[a]), len(USUAL_GAP_MM) - 1)]
             else:

@@ -106,6 +106,18 @@ def test_a_piece_of_skull_on_top_is_no_vertebra():
     assert [BY_ID[level].name for level in chain.levels[1:]] == part
 
 
+def test_two_halves_of_one_vertebra_are_one():
+    part = ORDER[9:17]
+    seen = column(part)
+    at = part.index("T6")
+    seen = [Seen(one.chances, one.along_mm, one.ribs, size=100.0) for one in seen]
+    upper, lower = (
+        Seen(seen[at].chances, seen[at].along_mm + shift, (True, True), size=50.0) for shift in (-6, 6)
+    )
+    chain = number_column([*seen[:at], upper, lower, *seen[at + 1 :]])
+    assert named(chain) == [*part[: at + 1], "T6", *part[at + 1 :]]
+
+
 def test_feet_first_is_refused():
     with pytest.raises(ValueError, match="head to foot"):
         number_column(column(["T5", "T4"]))

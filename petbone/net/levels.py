@@ -202,7 +202,8 @@ def _seen(
         below: bool | None = None
         if sacrum is not None:
             below = k == count - 1 and bool(sacrum.query(middle)[0] < rule.sacrum_steps * pitch)
-        out.append(Seen(levels[k], float(column.along_mm[k]), (ribs[0], ribs[1]), below))
+        whole = float(column.votes[k]) if inside else None
+        out.append(Seen(levels[k], float(column.along_mm[k]), (ribs[0], ribs[1]), below, whole))
     return out
 
 
