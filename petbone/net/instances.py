@@ -33,7 +33,6 @@ class InstanceRule:
     least_step_mm: float = 5.0
     aside_mm: float = 10.0
     break_mm: float = 110.0
-    far_mm: float = 75.0  # no voxel of a vertebra is so far from the middle line of the column
     medial_mm: float = 48.0
     medial_least_ml: float = 0.5
     jump_mm: float = 18.0

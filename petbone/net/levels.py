@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from petbone.anatomy import BONES, BY_ID, BY_NAME
 from petbone.audit import LEVELS, Chain, ChainRule, Seen, number_column
+from petbone.components import connected
 from petbone.net.instances import Column, InstanceRule, Ribs, find_column, find_ribs
 from petbone.net.stacking import number_by_order
 
@@ -44,6 +45,8 @@ class LevelRule:
     edge_mm: float = 16.0
     beside_mm: float = 60.0
     sacrum_steps: float = 1.3
+    far_mm: float = 65.0  # no voxel of a vertebra is so far from the middle line of the column,
+    piece_mm: float = 38.0  # and no piece of one begins so far from it
     candidate: float = 0.05
 
 
@@ -100,7 +103,8 @@ def count_levels(
     seen = _seen(column, levels, sides, points[family == _SACRUM], shape, step_mm, rule)
     chain = number_column(seen, rule.chain)
     given = family.copy()
-    _name_vertebrae(given, spine, points, column, chain, chances, rule.instances.far_mm)
+    _name_vertebrae(given, spine, points, column, chain, chances)
+    given[spine[_beside(index[spine], points[spine], column, shape, rule)]] = 0
     tally = _Tally(rule.candidate)
     for k, level in enumerate(chain.levels):
         tally.note(level, chain.chances[k], LEVELS)
@@ -207,11 +211,8 @@ def _seen(
     return out
 
 
-def _name_vertebrae(
-    given: U8, spine: Ints, points: F64, column: Column, chain: Chain, chances: F32, far_mm: float
-) -> None:
-    """Every vertebra voxel takes the level of its vertebra, or of the nearest voxel that has one; what is far
-    from the column is no bone."""
+def _name_vertebrae(given: U8, spine: Ints, points: F64, column: Column, chain: Chain, chances: F32) -> None:
+    """Every vertebra voxel takes the level of its vertebra, or of the nearest voxel that has one."""
     owner = column.owner
     own = owner >= 0
     if not own.any():
@@ -219,13 +220,24 @@ def _name_vertebrae(
         given[spine] = ids[chances[spine][:, ids - 1].argmax(1)]
         return
     _, near = cKDTree(points[spine[own]]).query(points[spine])
-    _, way = column.project(points[spine])
     level = np.array(chain.levels, np.uint8)[owner[own][near]]
     # What the count says is no vertebra is what the net thinks next likeliest.
     others = chances[spine].copy()
     others[:, np.array(FAMILIES[VERTEBRA]) - 1] = 0
-    level = np.where(level > 0, level, others.argmax(1) + 1)
-    given[spine] = np.where(np.linalg.norm(way, axis=1) <= far_mm, level, 0)
+    given[spine] = np.where(level > 0, level, others.argmax(1) + 1)
+
+
+def _beside(index: Ints, points: F64, column: Column, shape: tuple[int, ...], rule: LevelRule) -> Ints:
+    """Which voxels of vertebrae lie so far from the column that they are none: a kidney, a bowel loop."""
+    if len(column.along_mm) == 0:
+        return np.zeros(0, np.intp)
+    aside = np.linalg.norm(column.project(points)[1], axis=1)
+    spine = np.zeros(shape, np.uint8)
+    spine[tuple(index.T)] = 1
+    piece = connected(spine, 26)[tuple(index.T)].astype(np.intp)
+    nearest = np.full(int(piece.max(initial=0)) + 1, np.inf)
+    np.minimum.at(nearest, piece, aside)
+    return np.flatnonzero((aside > rule.far_mm) | (nearest[piece] > rule.piece_mm))
 
 
 def _rib_of(level: int, side: str) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, sparse
 
+from petbone.anatomy import STANDARD_VOLUME_ML
 from petbone.components import connected
 from petbone.net.coarse import F32, Coarse
 from petbone.net.levels import FAMILIES, RIB_LEFT, RIB_RIGHT, LevelRule, count_levels, families
@@ -32,6 +33,7 @@ class NameRule:
     keep_own: float = 0.4
     speck_ml: float = 0.4
     stray_share: float = 0.25
+    sliver_share: float = 0.02  # of the bone's volume in an adult
     stray_rib_ml: float = 1.0
     rib_half_mm: float = 11.0
     levels: LevelRule = field(default_factory=LevelRule)
@@ -85,7 +87,10 @@ def neighbour_means(mask: npt.NDArray[np.bool_]) -> sparse.csr_matrix:
 
 
 def _reassign_strays(labels: U8, voxel_ml: float, rule: NameRule) -> U8:
-    """Pieces much smaller than the largest of their bone take the most frequent name around them."""
+    """Pieces much smaller than the largest of their bone take the most frequent name around them, or go.
+
+    So does a sliver of a bone that touches another; where it touches none it may be a bone that is cut off.
+    """
     pieces = connected(labels, 26)
     sizes = np.bincount(pieces.ravel())
     owner = np.zeros(len(sizes), np.uint8)
@@ -95,16 +100,18 @@ def _reassign_strays(labels: U8, voxel_ml: float, rule: NameRule) -> U8:
     out = labels.copy()
     boxes = ndimage.find_objects(pieces)
     for piece in range(1, len(sizes)):
-        counted = owner[piece] in FAMILIES
-        least = rule.stray_rib_ml / voxel_ml if counted else rule.stray_share * largest[owner[piece]]
-        if sizes[piece] >= least:
+        bone = int(owner[piece])
+        least = rule.stray_rib_ml / voxel_ml if bone in FAMILIES else rule.stray_share * largest[bone]
+        sliver = rule.sliver_share * STANDARD_VOLUME_ML.get(bone, 0) / voxel_ml
+        if sizes[piece] >= max(least, sliver):
             continue
         box = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in boxes[piece - 1])
         here = pieces[box] == piece
         rim = ndimage.binary_dilation(here, np.ones((3, 3, 3), bool)) & ~here
         around = np.bincount(labels[box][rim], minlength=256)
         around[0] = 0
-        out[box][here] = around.argmax() if around.any() else 0
+        if around.any() or sizes[piece] < least:
+            out[box][here] = around.argmax()
     return out
 
 
