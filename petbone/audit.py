@@ -97,6 +97,11 @@ class Chain:
         )
 
 
+def _levels(*names: str) -> list[int]:
+    """Where vertebrae stand in LEVELS."""
+    return [LEVELS.index(BY_NAME[name].id) for name in names]
+
+
 def _rank(level: int) -> float:
     """Place in a usual column: C1 is 0, L5 is 23; T13 and L6 stand half a step behind T12 and L5.
 
@@ -111,8 +116,7 @@ def _rank(level: int) -> float:
 
 def _steps(rule: ChainRule) -> list[tuple[int, int, int, float]]:
     """Every legal step (from, to, vertebrae gone down, log chance)."""
-    t11, t12, t13 = (LEVELS.index(BY_NAME[n].id) for n in ("T11", "T12", "T13"))
-    l1, l5, l6 = (LEVELS.index(BY_NAME[n].id) for n in ("L1", "L5", "L6"))
+    t11, t12, t13, l1, l5, l6 = _levels("T11", "T12", "T13", "L1", "L5", "L6")
     steps = []
     for a in _COMMON:
         for b in _COMMON:
@@ -183,7 +187,9 @@ def _moves(seen: Sequence[Seen], rule: ChainRule) -> F64:
     size = gaps / usual
     out = np.full((len(gaps), len(LEVELS), len(LEVELS)), -np.inf)
     if len(gaps):
-        out[0, _NONE, _COMMON] = out[-1, _COMMON, _NONE] = -0.5  # a misfit of one spread, as any gap would do
+        # A misfit of one spread, as any gap would do. The skull is above the neck, the sacrum below the loin.
+        out[0, _NONE, _levels("C1", "C2")] = -0.5
+        out[-1, _levels("L4", "L5", "L6"), _NONE] = -0.5
     steps = _steps(rule)
     alone, together = _sizes(seen, rule)
     for n, gap in enumerate(gaps):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -206,7 +207,31 @@ def surround(
     put(cartilage > 0.3, Tissue.CARTILAGE)
     canal = ndimage.binary_closing(bone > 0.4, iterations=4) & (bone < 0.2)
     put(canal & (np.abs(shapes.x) < 14) & (shapes.y < front - 30) & (shapes.z < 1540), Tissue.CANAL)
+    put(discs(frame, labels, bone), Tissue.DISC)
     return tissue, outside.clip(0, 255).astype(np.uint8)
+
+
+def discs(frame: Frame, labels: np.ndarray, bone: np.ndarray) -> np.ndarray:
+    """What lies between the bodies of two neighbouring vertebrae, seen along z."""
+    out = np.zeros(labels.shape, bool)
+    names = [*(f"C{n}" for n in range(2, 8)), *(f"T{n}" for n in range(1, 13))]
+    names += [*(f"L{n}" for n in range(1, 6)), "sacrum"]
+    for upper, lower in itertools.pairwise(names):
+        ids = [BY_NAME[upper].id, BY_NAME[lower].id]
+        box = ndimage.find_objects(np.isin(labels, ids).astype(np.uint8))[0]
+        above, below = ((labels[box] == n) & (bone[box] > 0.4) for n in ids)
+        x = np.nonzero(above)[0].mean()
+        wide = np.abs(np.arange(above.shape[0]) - x) * frame.spacing_mm < 22
+        # A body is the front two fifths of its vertebra; the rest is arch and processes.
+        rows = np.flatnonzero(above.any((0, 2)))
+        front = np.arange(above.shape[1]) > rows[-1] - 0.45 * (rows[-1] - rows[0])
+        z = np.arange(above.shape[2])
+        top = np.where(below.any(2), below.shape[2] - 1 - below[:, :, ::-1].argmax(2), z[-1] + 1)
+        bottom = np.where(above.any(2), above.argmax(2), -1)
+        near = (bottom > top) & ((bottom - top) * frame.spacing_mm <= 20) & wide[:, None] & front[None]
+        between = (z > top[..., None]) & (z < bottom[..., None]) & near[..., None]
+        out[box] |= between & (bone[box] < 0.5)
+    return out
 
 
 def vessels(shapes: Shapes, spine: np.ndarray, put: Put) -> None:

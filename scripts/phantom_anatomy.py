@@ -30,7 +30,7 @@ KINDS = {
     "bowel": Tissue.BOWEL,
     "gas": Tissue.BOWEL,
     "cartilage": Tissue.CARTILAGE,
-    "disc": Tissue.CANAL,
+    "disc": Tissue.DISC,
     "brain": Tissue.BRAIN,
     "cord": Tissue.CANAL,
     "bone": Tissue.MUSCLE,

@@ -39,6 +39,7 @@ class Tissue(IntEnum):
     AIRWAY = 15
     CANAL = 16
     THYROID = 17
+    DISC = 18
 
 
 @dataclass(frozen=True, eq=False)

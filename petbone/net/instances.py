@@ -44,7 +44,7 @@ class InstanceRule:
     head_ribs: tuple[float, ...] = (8, 9, 10, 11, 12)
     head_offsets: tuple[float, ...] = (0.42, 0.35, 0.2, 0.0, -0.2)
     head_spread: float = 0.3
-    number_spread: float = 0.8
+    number_spread: float = 1.4
     unmatched: float = 3.0
 
 

@@ -75,6 +75,7 @@ class Scene:
     lesions: tuple[float, float]  # share of bone that is sclerotic, lytic
     bowel: tuple[float, float, float]  # shares: gas, contrast, fat
     infiltration: float  # share of muscle that is fat
+    bridging: float  # share of disc that is calcified or grown over by bone
     drop_arms: bool
     blur: tuple[float, float, float]  # sigma in voxels
     noise_hu: float
@@ -146,6 +147,7 @@ def _soft_tissue(rng: np.random.Generator) -> tuple[F64, F64]:
     hu[Tissue.AIRWAY] = -980
     hu[Tissue.CANAL] = rng.uniform(10, 55)
     hu[Tissue.THYROID] = rng.uniform(60, 200)
+    hu[Tissue.DISC] = rng.uniform(50, 130)  # at times brighter than the marrow of an old man
     texture = np.full(len(Tissue), 10.0)
     texture[Tissue.LUNG] = rng.uniform(20, 90)
     texture[Tissue.FAT] = 8
@@ -211,6 +213,7 @@ def draw_scene(
         lesions=(rng.uniform(0, 0.15), rng.uniform(0, 0.08)) if rng.random() < 0.25 else (0.0, 0.0),
         bowel=(gas, rng.uniform(0, 0.3) if rng.random() < 0.3 else 0.0, rng.uniform(0.1, 0.5)),
         infiltration=rng.uniform(0, 0.35),
+        bridging=rng.uniform(0, 0.4) if rng.random() < 0.35 else 0.0,
         drop_arms=bool(rng.random() < 0.35),
         blur=(s := rng.uniform(0.1, 0.45), s, rng.uniform(0.1, 0.7)),
         noise_hu=float(np.exp(rng.uniform(np.log(2), np.log(30)))),

@@ -176,6 +176,8 @@ class Synthesizer:
         muscle = tissue == Tissue.MUSCLE
         streaky = float(np.sqrt(2) * _inverse_erf(1 - 2 * scene.infiltration))
         hu = torch.where(muscle & (fine > streaky), 0.5 * hu + 0.5 * float(scene.soft_hu[0]), hu)
+        grown_over = float(np.sqrt(2) * _inverse_erf(1 - 2 * scene.bridging))
+        hu = torch.where((tissue == Tissue.DISC) & (fine > grown_over), 220 + 60 * loops, hu)
         # Subcutaneous fat: thicker in some places, thinner on the back on which the patient lies.
         back = patient[1] < patient[1].mean() - 30
         thick = scene.fat_mm * (1 + 0.25 * wide).clamp(0.3, 2)
