@@ -31,7 +31,8 @@ class InstanceRule:
     least_votes: float = 12.0  # voxels of the coarse grid
     least_share: float = 0.25  # of the votes of the neighbours, below which a heap is no vertebra
     least_step_mm: float = 5.0
-    aside_mm: float = 10.0
+    aside_mm: float = 6.0
+    aside_slope: float = 0.9
     break_mm: float = 110.0
     medial_mm: float = 48.0
     medial_least_ml: float = 0.5
@@ -126,7 +127,8 @@ def _path(middles_mm: F64, votes: F64, rule: InstanceRule) -> Ints:
     for k in range(1, len(order)):
         down = at[:k, 2] - at[k, 2]
         aside = np.linalg.norm(at[:k, :2] - at[k, :2], axis=1)
-        ok = (down >= rule.least_step_mm) & (down <= rule.break_mm) & (aside <= rule.aside_mm + down)
+        straight = aside <= rule.aside_mm + rule.aside_slope * down
+        ok = (down >= rule.least_step_mm) & (down <= rule.break_mm) & straight
         if ok.any():
             before[k] = np.where(ok, best[:k], -1).argmax()
             best[k] += best[before[k]]

@@ -44,7 +44,10 @@ class LevelRule:
     chain: ChainRule = field(default_factory=ChainRule)
     edge_mm: float = 16.0
     beside_mm: float = 60.0
-    sacrum_steps: float = 1.3
+    # A vertebra nearer to the sacrum than the first is the last one, beyond the second it is not; in steps
+    # between vertebrae of the loin, which are at least `loin_mm`.
+    sacrum_steps: tuple[float, float] = (1.0, 1.5)
+    loin_mm: float = 28.0
     far_mm: float = 65.0  # no voxel of a vertebra is so far from the middle line of the column,
     piece_mm: float = 38.0  # and no piece of one begins so far from it
     candidate: float = 0.05
@@ -191,9 +194,8 @@ def _seen(
 ) -> list[Seen]:
     """What is seen of every vertebra."""
     size = np.array(shape) * step_mm
-    count = len(column.along_mm)
-    steps = np.diff(column.along_mm)
-    pitch = float(np.median(steps)) if count > 1 else 25.0
+    lowest = np.diff(column.along_mm)[-4:]
+    pitch = max(rule.loin_mm, float(np.median(lowest)) if len(lowest) else 0.0)
     sacrum = cKDTree(sacrum_mm) if len(sacrum_mm) * step_mm**3 > 5000 else None
     out = []
     for k, middle in enumerate(column.middles_mm):
@@ -205,7 +207,9 @@ def _seen(
             ribs.append(True if side.ribs.seen[k] else False if visible else None)
         below: bool | None = None
         if sacrum is not None:
-            below = k == count - 1 and bool(sacrum.query(middle)[0] < rule.sacrum_steps * pitch)
+            steps_away = float(sacrum.query(middle)[0]) / pitch
+            near, far = rule.sacrum_steps
+            below = True if steps_away < near else False if steps_away > far else None
         whole = float(column.votes[k]) if inside else None
         out.append(Seen(levels[k], float(column.along_mm[k]), (ribs[0], ribs[1]), below, whole))
     return out
