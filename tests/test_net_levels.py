@@ -5,7 +5,7 @@ import pytest
 
 from petbone.anatomy import BY_ID, BY_NAME
 from petbone.net.instances import InstanceRule, find_column, find_ribs
-from petbone.net.levels import RIB_LEFT, RIB_RIGHT, VERTEBRA, LevelRule, count_levels, families
+from petbone.net.levels import FAMILIES, RIB_LEFT, RIB_RIGHT, VERTEBRA, LevelRule, count_levels, families
 
 STEP = 4.0
 SHAPE = (100, 60, 90)
@@ -140,3 +140,111 @@ def test_no_rib_hangs_below_the_column():
     )
     assert (result.given[-len(blob) :] == 0).all()
     assert (result.given[: int(top.sum())] == truth[top]).mean() > 0.97
+
+
+def spine_of(truth):
+    return np.array([BY_ID[int(n)].group.endswith("_spine") for n in truth])
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.3])
+def test_arc_lengths_are_right_up_to_both_ends(tilt):
+    """The middle line is smoothed; the first and the last vertebra must not seem to lie beyond its ends."""
+    index, truth, _, votes = thorax(tilt=tilt)
+    spine = spine_of(truth)
+    points = index[spine] * STEP
+    n = len(points)
+    column = find_column(points, points + votes[spine], np.ones(n), np.zeros(n), InstanceRule())
+    along, _ = column.project(column.middles_mm)
+    assert along == pytest.approx(column.along_mm, abs=1.5)
+
+
+def test_distance_from_the_column_goes_on_straight_beyond_its_ends():
+    index, truth, _, votes = thorax()
+    spine = spine_of(truth)
+    points = index[spine] * STEP
+    n = len(points)
+    column = find_column(points, points + votes[spine], np.ones(n), np.zeros(n), InstanceRule())
+    places = np.array([[SPINE[0] + 30, SPINE[1] + 40, z] for z in (TOP + 150, 200.0, -200.0)])
+    assert column.aside(places) == pytest.approx([50, 50, 50], abs=1)
+
+
+def test_vertebrae_beyond_a_long_gap_are_not_lost():
+    """Metal hides T5 to T10: what lies below stays bone, by the net's own number and its own chance."""
+    index, truth, chances, votes = thorax(shift=0.3)
+    hidden = np.isin(truth, [BY_NAME[f"T{n}"].id for n in range(5, 11)])
+    index, truth, chances, votes = index[~hidden], truth[~hidden], chances[~hidden], votes[~hidden]
+    result = counted(index, chances, votes)
+    below = np.isin(truth, [BY_NAME[name].id for name in ("T11", "T12", "L1")])
+    above = spine_of(truth) & ~below
+    for part in (below, above):
+        assert (result.given[part] == truth[part]).mean() > 0.99
+    l1 = BY_NAME["L1"].id
+    assert result.confidence[l1] == pytest.approx(0.7, abs=0.05)
+    assert result.candidates[l1] == (l1, BY_NAME["T12"].id)
+    lower_ribs = np.array([BY_ID[int(n)].group == "ribs" for n in truth]) & (index[:, 2] * STEP < 100)
+    assert lower_ribs.any()
+    assert (result.given[lower_ribs] > 0).all()
+
+
+def test_ribs_below_a_column_that_was_not_found_to_its_end_are_kept():
+    index, truth, chances, votes = thorax()
+    keep = ~(spine_of(truth) & (index[:, 2] * STEP < TOP - 4.5 * PITCH))
+    index, truth, chances, votes = index[keep], truth[keep], chances[keep], votes[keep]
+    result = counted(index, chances, votes)
+    low = np.isin(truth, [BY_NAME[f"rib_{side}_{n}"].id for side in ("left", "right") for n in (9, 10, 12)])
+    assert (result.given[low] == truth[low]).mean() > 0.95
+
+
+def test_what_was_not_counted_is_as_sure_as_the_net():
+    """Ribs without a vertebra, vertebrae without votes: the number is the net's, and so is its chance."""
+    index, truth, chances, votes = thorax(shift=0.3)
+    ribs = ~spine_of(truth)
+    result = counted(index[ribs], chances[ribs], votes[ribs])
+    rib = BY_NAME["rib_left_6"].id
+    assert (result.given == rib).any()
+    assert result.confidence[rib] == pytest.approx(0.7, abs=0.05)
+    assert result.candidates[rib] == (rib, rib - 1)
+    few = np.flatnonzero(truth == BY_NAME["T6"].id)[:8]
+    result = counted(index[few], chances[few], votes[few])
+    t6 = BY_NAME["T6"].id
+    assert (result.given == t6).all()
+    assert result.confidence[t6] == pytest.approx(0.7, abs=0.05)
+    assert result.candidates[t6] == (t6, BY_NAME["T5"].id)
+
+
+@pytest.mark.parametrize("parts", [["T6"], ["T6", "T7"], ["C7", "T1", "T2"]])
+@pytest.mark.parametrize("with_ribs", [True, False])
+def test_short_columns_leave_no_family_label_behind(parts, with_ribs):
+    index, truth, chances, votes = thorax()
+    ids = [BY_NAME[name].id for name in parts]
+    if with_ribs:
+        ids += [
+            BY_NAME[f"rib_{side}_{name[1:]}"].id
+            for side in ("left", "right")
+            for name in parts
+            if name != "C7"
+        ]
+    keep = np.isin(truth, ids)
+    result = counted(index[keep], chances[keep], votes[keep])
+    assert (result.given == truth[keep]).mean() > 0.97
+    assert not np.isin(list(result.confidence), [0, *FAMILIES]).any()
+    assert np.isfinite(list(result.confidence.values())).all()
+
+
+def test_a_piece_of_skull_that_can_be_nothing_but_a_vertebra_is_skull():
+    """A heap above C1, of which the net has no other thought than a vertebra, is not called T1."""
+    names = [f"C{n}" for n in range(1, 8)] + ["T1", "T2", "T3"]
+    box = np.stack(np.meshgrid(np.arange(-4, 5), np.arange(-4, 5), [-1, 0, 1], indexing="ij"), -1).reshape(
+        -1, 3
+    )
+    index, truth, votes = [], [], []
+    for n, name in enumerate(["C1", *names]):
+        index.append(box + np.array([50, 20, 80 - 5 * n]))
+        truth += [0 if n == 0 else BY_NAME[name].id] * len(box)
+        votes.append(-box * STEP)
+    index, truth, votes = np.concatenate(index), np.array(truth), np.concatenate(votes).astype(np.float32)
+    chances = np.zeros((len(truth), 62), np.float32)
+    chances[np.arange(len(truth)), np.where(truth, truth, BY_NAME["C1"].id) - 1] = 1
+    given = counted(index, chances, votes).given
+    assert (given[truth == 0] == BY_NAME["skull"].id).all()
+    assert (given == truth)[truth > 0].mean() > 0.97

@@ -68,6 +68,17 @@ class Column:
         _, at = cKDTree(line).query(points_mm)
         return along[at], points_mm - line[at]
 
+    def aside(self, points_mm: F64) -> F64:
+        """Distance (n,) from the middle line, which goes straight on beyond both of its ends."""
+        line, _ = _line(self.middles_mm, self.along_mm)
+        _, at = cKDTree(line).query(points_mm)
+        way = points_mm - line[at]
+        for end, inner in ((0, 1), (len(line) - 1, len(line) - 2)):
+            out = (line[end] - line[inner]) / max(float(np.linalg.norm(line[end] - line[inner])), 1e-6)
+            here = at == end
+            way[here] -= np.maximum(way[here] @ out, 0)[:, None] * out
+        return np.asarray(np.linalg.norm(way, axis=1))
+
 
 def _line(middles_mm: F64, along_mm: F64) -> tuple[F64, F64]:
     """The middle line every 2 mm, smoothed, drawn out by a vertebra's height at both ends."""
@@ -77,6 +88,8 @@ def _line(middles_mm: F64, along_mm: F64) -> tuple[F64, F64]:
     dense = np.arange(along_mm[0], along_mm[-1] + 1, 2.0)
     line = np.stack([np.interp(dense, along_mm, middles_mm[:, axis]) for axis in range(3)], 1)
     line = ndimage.gaussian_filter1d(line, 10.0, axis=0, mode="nearest")
+    # Smoothing draws the ends inwards by 16 mm; their arc lengths must go with them.
+    dense = ndimage.gaussian_filter1d(dense, 10.0, mode="nearest")
     k = min(len(line) - 1, 15)
     up = (line[0] - line[k]) / max(float(np.linalg.norm(line[0] - line[k])), 1e-6)
     down = (line[-1] - line[-1 - k]) / max(float(np.linalg.norm(line[-1] - line[-1 - k])), 1e-6)

@@ -29,6 +29,7 @@ FAMILIES: dict[int, tuple[int, ...]] = {
     RIB_RIGHT: tuple(bone.id for bone in BONES if bone.group == "ribs" and bone.side == "right"),
 }
 _SACRUM = BY_NAME["sacrum"].id
+_SKULL = BY_NAME["skull"].id
 _T1 = BY_NAME["T1"].id
 _USUAL_NUMBER = {BY_NAME[f"T{n}"].id: n for n in range(1, 13)} | {
     BY_NAME[f"C{n}"].id: n - 7 for n in range(1, 8)
@@ -107,15 +108,23 @@ def count_levels(
     chain = number_column(seen, rule.chain)
     given = family.copy()
     _name_vertebrae(given, spine, points, column, chain, chances)
-    given[spine[_beside(index[spine], points[spine], column, shape, rule)]] = 0
+    beside, beyond = _off_column(index[spine], points[spine], column, shape, rule)
+    ids = np.array(FAMILIES[VERTEBRA])
+    given[spine[beyond]] = ids[chances[spine[beyond]][:, ids - 1].argmax(1)]
+    given[spine[beside]] = 0
     tally = _Tally(rule.candidate)
     for k, level in enumerate(chain.levels):
         tally.note(level, chain.chances[k], LEVELS)
+    uncounted = spine[beyond] if chain.levels else spine
+    for label in np.unique(given[uncounted]).tolist():
+        own = uncounted[given[uncounted] == label]
+        tally.note(label, _shares(chances[own], VERTEBRA), FAMILIES[VERTEBRA])
     for one in sides:
-        _name_ribs(given, index, one, chain, step_mm)
         hangs = tuple(_rib_of(level, one.name) for level in LEVELS)
         for k in np.flatnonzero(one.ribs.seen).tolist():
             tally.note(_rib_of(chain.levels[k], one.name), chain.chances[k], hangs)
+        expected, known = _name_ribs(given, index, one, chain, column, step_mm)
+        _note_uncounted(tally, given, one, chances, expected, known)
     return tally.counted(given, _mean_chance(given, chances))
 
 
@@ -141,12 +150,17 @@ class _Tally:
         """One vertebra or rib that was given `label`; `chances` of each of `labels` (0: no bone at all)."""
         if not label:
             return
-        by_label: dict[int, float] = {}
+        by_label: dict[int, float] = {label: 0.0}
         for chance, other in zip(chances, labels, strict=True):
             by_label[other] = by_label.get(other, 0.0) + float(chance)
         self._sure.setdefault(label, []).append(by_label[label])
         likely = {other for other, chance in by_label.items() if other and chance >= self._least}
         self._other.setdefault(label, set()).update(likely - {label})
+
+    def sure(self, label: int) -> float | None:
+        """Mean chance of a number; None where nothing was noted of it."""
+        chances = self._sure.get(label)
+        return float(np.mean(chances)) if chances else None
 
     def counted(self, given: U8, mean_chance: dict[int, float]) -> Counted:
         """Confidence: that of the number times the mean chance of the kind of bone; a bone that has no number
@@ -225,23 +239,35 @@ def _name_vertebrae(given: U8, spine: Ints, points: F64, column: Column, chain: 
         return
     _, near = cKDTree(points[spine[own]]).query(points[spine])
     level = np.array(chain.levels, np.uint8)[owner[own][near]]
-    # What the count says is no vertebra is what the net thinks next likeliest.
+    # What the count says is no vertebra is what the net thinks next likeliest; where it is sure of a
+    # vertebra and thinks of nothing else, what lies at that end of a column.
     others = chances[spine].copy()
     others[:, np.array(FAMILIES[VERTEBRA]) - 1] = 0
+    end = np.where(owner[own][near] == 0, _SKULL, _SACRUM)
+    nothing = others.max(1) <= 0
+    others[nothing, end[nothing] - 1] = 1
     given[spine] = np.where(level > 0, level, others.argmax(1) + 1)
 
 
-def _beside(index: Ints, points: F64, column: Column, shape: tuple[int, ...], rule: LevelRule) -> Ints:
-    """Which voxels of vertebrae lie so far from the column that they are none: a kidney, a bowel loop."""
+def _off_column(
+    index: Ints, points: F64, column: Column, shape: tuple[int, ...], rule: LevelRule
+) -> tuple[Ints, Ints]:
+    """Which voxels of vertebrae lie so far beside the column that they are none (a kidney, a bowel loop), and
+    which so far beyond its ends that they are of vertebrae that were not counted."""
     if len(column.along_mm) == 0:
-        return np.zeros(0, np.intp)
-    aside = np.linalg.norm(column.project(points)[1], axis=1)
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
     spine = np.zeros(shape, np.uint8)
     spine[tuple(index.T)] = 1
     piece = connected(spine, 26)[tuple(index.T)].astype(np.intp)
-    nearest = np.full(int(piece.max(initial=0)) + 1, np.inf)
-    np.minimum.at(nearest, piece, aside)
-    return np.flatnonzero((aside > rule.far_mm) | (nearest[piece] > rule.piece_mm))
+
+    def far(away: F64) -> npt.NDArray[np.bool_]:
+        nearest = np.full(int(piece.max(initial=0)) + 1, np.inf)
+        np.minimum.at(nearest, piece, away)
+        return np.asarray((away > rule.far_mm) | (nearest[piece] > rule.piece_mm))
+
+    beside = far(column.aside(points))
+    away = far(np.linalg.norm(column.project(points)[1], axis=1))
+    return np.flatnonzero(beside), np.flatnonzero(away & ~beside)
 
 
 def _rib_of(level: int, side: str) -> int:
@@ -250,16 +276,21 @@ def _rib_of(level: int, side: str) -> int:
     return BY_NAME[f"rib_{side}_{name[1:]}"].id if name[0] == "T" else 0
 
 
-def _name_ribs(given: U8, index: Ints, one: _Side, chain: Chain, step_mm: float) -> None:
+def _name_ribs(
+    given: U8, index: Ints, one: _Side, chain: Chain, column: Column, step_mm: float
+) -> tuple[F64, npt.NDArray[np.bool_]]:
     """Ribs take the number of their vertebra.
 
     What hangs on none, and what the net numbers quite differently from its way to a vertebra (ribs that
     touch), goes by its order among the others, or else by the net's number, moved as the medial ends were.
-    What would be a rib of a vertebra well below all that are seen is no bone: ribs go down from theirs.
+    What lies above the lowest vertebra and would be a rib of one well below it is no bone: ribs go down from
+    theirs. (What lies below it may hang on a vertebra that was not found.)
+
+    Returns, of the voxels of the side, the number that was expected, and which have it from a vertebra.
     """
     here, number, ribs, side = one.here, one.number, one.ribs, one.name
     if len(here) == 0:
-        return
+        return number, np.zeros(0, bool)
     first, last = BY_NAME[f"rib_{side}_1"].id, BY_NAME[f"rib_{side}_12"].id
     rib = np.array([0, *(_rib_of(level, side) for level in chain.levels)])[ribs.owner + 1]
     value = np.where(rib > last, 13, rib - first + 1)
@@ -274,10 +305,35 @@ def _name_ribs(given: U8, index: Ints, one: _Side, chain: Chain, step_mm: float)
     guess = np.round(expected).clip(1, 12).astype(int)
     guess = number_by_order(index[here], np.where(known, value, 0), guess, step_mm)
     given[here] = np.where(known, rib, first - 1 + guess)
-    levels = [level for level in chain.levels if level]
-    if levels:
-        lowest = _USUAL_NUMBER.get(levels[-1], 13)
-        given[here[~known & (guess > lowest + 2)]] = 0
+    counted = [k for k, level in enumerate(chain.levels) if level]
+    if counted:
+        lowest = _USUAL_NUMBER.get(chain.levels[counted[-1]], 13)
+        above = index[here][:, 2] * step_mm > column.middles_mm[counted[-1], 2]
+        given[here[~known & above & (guess > lowest + 2)]] = 0
+    return expected, known
+
+
+def _note_uncounted(
+    tally: _Tally, given: U8, one: _Side, chances: F32, expected: F64, known: npt.NDArray[np.bool_]
+) -> None:
+    """Ribs that hang on no vertebra are as sure as the net is, and no surer than those that moved them."""
+    side = RIB_LEFT if one.name == "left" else RIB_RIGHT
+    ids = FAMILIES[side]
+    hung = [sure for label in ids if (sure := tally.sure(label)) is not None]
+    certain = float(np.mean(hung)) if hung else 1.0
+    for label in np.unique(given[one.here[~known]]).tolist():
+        if not label or tally.sure(label) is not None:
+            continue
+        own = given[one.here] == label
+        moved = round(float((expected - one.number)[own].mean()))
+        labels = tuple(one_id + moved if ids[0] <= one_id + moved <= ids[-1] else 0 for one_id in ids)
+        tally.note(label, _shares(chances[one.here[own]], side) * certain, labels)
+
+
+def _shares(chances: F32, family: int) -> F64:
+    """The net's mean chance of every member of a family among voxels that are of it."""
+    own = chances[:, np.array(FAMILIES[family]) - 1].astype(float)
+    return np.asarray((own / np.maximum(own.sum(1, keepdims=True), 1e-9)).mean(0))
 
 
 def _mean_chance(given: U8, chances: F32) -> dict[int, float]:
