@@ -34,6 +34,9 @@ USUAL_GAP_MM: tuple[float, ...] = (
 )
 """From the middle of each vertebra, C1 to L4, to that of the next in an adult; only their ratios matter."""
 
+MOST_DOWN = 6
+"""Most steps from a vertebra that is seen to the next: five may be hidden by metal, in the neck in 110 mm."""
+
 _RARE = (BY_NAME["T13"].id, BY_NAME["L6"].id)
 _COMMON = [n for n, label in enumerate(LEVELS) if label and label not in _RARE]
 _NONE = LEVELS.index(0)
@@ -121,8 +124,8 @@ def _steps(rule: ChainRule) -> list[tuple[int, int, int, float]]:
     for a in _COMMON:
         for b in _COMMON:
             down = int(_rank(b) - _rank(a))
-            if down in (0, 1, 2, 3):
-                chance = (rule.doubled, 1.0, rule.missed, rule.missed**1.5)[down]
+            if 0 <= down <= MOST_DOWN:
+                chance = (rule.doubled, 1.0)[down] if down < 2 else rule.missed ** (down / 2)
                 steps.append((a, b, down, float(np.log(chance))))
     rare = float(np.log(rule.variant))
     return [*steps, (t11, l1, 1, rare), (t12, t13, 1, rare), (t13, l1, 1, 0.0), (l5, l6, 1, rare)]

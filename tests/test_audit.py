@@ -67,6 +67,19 @@ def test_a_missed_vertebra_leaves_a_gap_in_the_count():
     assert named(number_column(column(part))) == part
 
 
+@pytest.mark.parametrize("part", [ORDER, ORDER[3:20]])
+@pytest.mark.parametrize(
+    ("first", "last"), [("T6", "T8"), ("T5", "T8"), ("T4", "T8"), ("L1", "L3"), ("C4", "C7"), ("C3", "C7")]
+)
+@pytest.mark.parametrize("ribs", [True, False])
+def test_several_vertebrae_hidden_by_metal_do_not_shift_the_others(part, first, last, ribs):
+    hidden = ORDER[ORDER.index(first) : ORDER.index(last) + 1]
+    left = [name for name in part if name not in hidden]
+    chain = number_column(column(left, ribs=ribs))
+    assert named(chain) == left
+    assert min(chain.confidence()) > 0.5
+
+
 def test_thirteen_and_eleven_thoracic_vertebrae_are_legal():
     part = ORDER[8:24]
     seen = column(part)
