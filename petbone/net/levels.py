@@ -239,14 +239,9 @@ def _name_vertebrae(given: U8, spine: Ints, points: F64, column: Column, chain: 
         return
     _, near = cKDTree(points[spine[own]]).query(points[spine])
     level = np.array(chain.levels, np.uint8)[owner[own][near]]
-    # What the count says is no vertebra is what the net thinks next likeliest; where it is sure of a
-    # vertebra and thinks of nothing else, what lies at that end of a column.
-    others = chances[spine].copy()
-    others[:, np.array(FAMILIES[VERTEBRA]) - 1] = 0
+    # What the count says is no vertebra belongs to what lies at that end of a column.
     end = np.where(owner[own][near] == 0, _SKULL, _SACRUM)
-    nothing = others.max(1) <= 0
-    others[nothing, end[nothing] - 1] = 1
-    given[spine] = np.where(level > 0, level, others.argmax(1) + 1)
+    given[spine] = np.where(level > 0, level, end)
 
 
 def _off_column(

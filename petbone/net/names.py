@@ -33,6 +33,7 @@ class NameRule:
     keep_own: float = 0.4
     speck_ml: float = 0.4
     stray_share: float = 0.25
+    stray_ml: float = 5.0  # a piece of more than this stays, though it touches nothing
     sliver_share: float = 0.02  # of the bone's volume in an adult
     stray_rib_ml: float = 1.0
     rib_half_mm: float = 11.0
@@ -42,11 +43,13 @@ class NameRule:
 @dataclass(frozen=True, eq=False)
 class Named:
     """`labels` (X, Y, Z) uint8 on the coarse grid; by label, `confidence`: the chance that the name is right,
-    and `candidates`: the labels that it may be, its own first."""
+    and `candidates`: the labels that it may be, its own first. `dropped_ml`: what the net took for bone and is left
+    out as a speck, a stray piece, too thick for a rib, or beside the column."""
 
     labels: U8
     confidence: dict[int, float]
     candidates: dict[int, tuple[int, ...]]
+    dropped_ml: float = 0.0
 
 
 def chances_at(which: F32, index: npt.NDArray[np.intp]) -> F32:
@@ -110,8 +113,10 @@ def _reassign_strays(labels: U8, voxel_ml: float, rule: NameRule) -> U8:
         rim = ndimage.binary_dilation(here, np.ones((3, 3, 3), bool)) & ~here
         around = np.bincount(labels[box][rim], minlength=256)
         around[0] = 0
-        if around.any() or sizes[piece] < least:
+        if around.any():
             out[box][here] = around.argmax()
+        elif sizes[piece] < min(least, rule.stray_ml / voxel_ml):
+            out[box][here] = 0
     return out
 
 
@@ -131,12 +136,12 @@ def _without_thick_ribs(labels: U8, step_mm: float, rule: NameRule) -> U8:
 def _smoothed(given: U8, family: U8, means: sparse.csr_matrix, rounds: int) -> U8:
     """Vertebrae and ribs without ragged borders: the most frequent number around, within the family."""
     out = given.copy()
-    found = np.unique(given)
+    found = np.unique(given[given > 0])
     share = (given[:, None] == found[None]).astype(np.float32)
     for _ in range(rounds):
         share = 0.5 * share + 0.5 * (means @ share)
     for kind in FAMILIES:
-        here = family == kind
+        here = (family == kind) & (given > 0)
         if here.any():
             own = np.isin(found, given[here])
             out[here] = found[own][share[here][:, own].argmax(1)]
@@ -147,6 +152,7 @@ def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
     """One name for every bone voxel of the coarse grid."""
     mask = coarse.bone > rule.bone_chance
     voxel_ml = coarse.grid.voxel_ml
+    wanted = np.count_nonzero(mask)
     pieces = connected(mask, 26)
     sizes = np.bincount(pieces.ravel())
     big = sizes * voxel_ml >= rule.speck_ml
@@ -154,7 +160,7 @@ def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
     mask = big[pieces]
     labels = np.zeros(mask.shape, np.uint8)
     if not mask.any():
-        return Named(labels, {}, {})
+        return Named(labels, {}, {}, wanted * voxel_ml)
     index = np.argwhere(mask)
     own = chances_at(coarse.which, index)
     shared = own
@@ -169,4 +175,5 @@ def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
     votes_mm = chances_at(coarse.centre_mm, index)
     counted = count_levels(index, own, labels[mask], votes_mm, mask.shape, step_mm, rule.levels)
     labels[mask] = _smoothed(counted.given, labels[mask], means, rule.rounds)
-    return Named(labels, counted.confidence, counted.candidates)
+    dropped_ml = voxel_ml * float(wanted - np.count_nonzero(labels))
+    return Named(labels, counted.confidence, counted.candidates, dropped_ml)

@@ -22,6 +22,8 @@ from petbone.net.unet import BoneNet
 from petbone.net.weights import load_weights, packaged_weights
 from petbone.volume import Grid, Unit, Volume
 
+DROPPED_ML = 3.0  # of what looked like bone; less is left out without a word
+
 
 @dataclass(frozen=True)
 class SegmentConfig:
@@ -102,7 +104,9 @@ class Segmenter:
         confidence = {int(n): named.confidence.get(int(n), 0.0) for n in found}
         candidates = {n: named.candidates.get(n, (n,)) for n in confidence}
         bones = Volume(out, ct.grid, Unit.LABEL)
-        return Segmentation(bones, confidence, candidates, _notes(confidence), self.weights_sha256)
+        return Segmentation(
+            bones, confidence, candidates, _notes(confidence, named.dropped_ml), self.weights_sha256
+        )
 
     def answer(self, ct: Volume, progress: Callable[[float], None] | None = None) -> Coarse:
         """The net's own answer at 4 mm."""
@@ -139,10 +143,10 @@ def _check(ct: Volume) -> None:
     step = [max(1, n // 64) for n in ct.grid.shape]
     some = np.asarray(ct.data[:: step[0], :: step[1], :: step[2]], np.float32)
     low, high = float(np.nanmin(some)), float(np.nanmax(some))
-    if not low < -200:
+    if not low < -50:
         raise InputError(
             f"the CT has values from {low:g} to {high:g}, none as low as air or fat (expected HU near "
-            "-1000 outside the body); check the rescale slope and intercept"
+            "-1000 outside the body and -100 in fat); check the rescale slope and intercept"
         )
 
 
@@ -173,7 +177,7 @@ def _guide(coarse: Coarse, labels: np.ndarray, grid: Grid, rule: BorderRule) -> 
     return Guide(local, near, scale, offset)
 
 
-def _notes(confidence: dict[int, float]) -> tuple[str, ...]:
+def _notes(confidence: dict[int, float], dropped_ml: float) -> tuple[str, ...]:
     """What a reader should know."""
     if not confidence:
         return ("no bone was found",)
@@ -182,4 +186,9 @@ def _notes(confidence: dict[int, float]) -> tuple[str, ...]:
     if unsure:
         are = "is unsure; it is shown as a range" if unsure == 1 else "are unsure; they are shown as ranges"
         notes.append(f"{unsure} of {len(confidence)} bone names {are}")
+    if dropped_ml > DROPPED_ML:
+        notes.append(
+            f"{dropped_ml:.0f} mL that the network took for bone were left out: too thick for a rib, beside the "
+            "spine, or loose pieces"
+        )
     return tuple(notes)
