@@ -79,7 +79,8 @@ def mesh_depths(meshes: dict[str, np.ndarray], frame: Frame) -> Iterator[tuple[s
     for name, by in POSTURES.items():
         moved = raise_arms(meshes, by)
         parts = (
-            still[n] if moved[n] is meshes[n] else mesh_part(moved[n], frame, n) for n in (b.name for b in BONES)
+            still[n] if moved[n] is meshes[n] else mesh_part(moved[n], frame, n)
+            for n in (b.name for b in BONES)
         )
         yield name, painted(frame.shape, parts)
 

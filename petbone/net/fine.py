@@ -65,6 +65,7 @@ class FineNet(nn.Module):
         self.up = nn.ModuleList(nn.Conv3d(skip, skip, 3, 1, 1, bias=False) for _, skip in pairs)
         self.up_norm = nn.ModuleList(nn.GroupNorm(min(groups, skip), skip) for _, skip in pairs)
         self.bone = nn.Linear(widths[0], 1)
+        nn.init.constant_(self.bone.bias, -2.0)  # most voxels are no bone
 
     def windows(self, hu: Tensor, coarse: Tensor) -> Tensor:
         """The two windows of the coarse net, and its logit (N, 1, X, Y, Z)."""

@@ -51,7 +51,8 @@ class FineAnatomy:
     def __post_init__(self) -> None:
         if self.depth.ndim != 3 or self.depth.dtype != np.uint8:
             raise InputError(
-                f"anatomy {self.base.name}: depth must be 3-D uint8, got {self.depth.ndim}-D {self.depth.dtype}"
+                f"anatomy {self.base.name}: depth must be 3-D uint8, "
+                f"got {self.depth.ndim}-D {self.depth.dtype}"
             )
         if len(self.bone_points) == 0 or len(self.tissue_points) == 0:
             raise InputError(f"anatomy {self.base.name}: it has no points to draw patches at")

@@ -183,8 +183,8 @@ class FineSynthesizer(Synthesizer):
         bone = (depth > 0).to(torch.uint8)
         coarse = self._coarse(scene, detail, bone, soft, noise)
         hu = self._read(detail, hu, noise, step)
-        # The scanner of the coarse samples adds metal, streaks and a kernel's blur; its noise is done, and the
-        # edge of a round field is nearly straight within a patch.
+        # The scanner of the coarse samples adds metal, streaks and a kernel's blur; its noise is done, and
+        # the edge of a round field is nearly straight within a patch.
         hu = self._scanner(replace(scene, noise_hu=0.0, round_field=False), hu, patient, noise)
         return FineSample(hu=hu, bone=bone, coarse=coarse)
 
@@ -229,7 +229,9 @@ class FineSynthesizer(Synthesizer):
         outside = ((index < -1) | (index > size)).any(0)
         return found[0, 0].masked_fill(outside, float(beyond))
 
-    def _lime(self, scene: Scene, detail: Detail, hu: Tensor, tissue: Tensor, noise: torch.Generator) -> Tensor:
+    def _lime(
+        self, scene: Scene, detail: Detail, hu: Tensor, tissue: Tensor, noise: torch.Generator
+    ) -> Tensor:
         """Calcified rims and spots of costal cartilage and of arteries, medium in the renal pelvis."""
         spots = self._field(scene.shape, scene.spacing_mm, 6.0, noise)
         for kind, on in ((Tissue.CARTILAGE, detail.lime is not None), (Tissue.ARTERY, detail.vessel_lime)):
@@ -280,7 +282,8 @@ class FineSynthesizer(Synthesizer):
         """A made-up answer of the coarse net: truth at 4 mm, blurred, scaled, with its usual mistakes."""
         if detail.zeros:
             return torch.zeros(scene.shape, device=self.device)
-        count = [max(4, round(n * scene.spacing_mm / 4)) for n in scene.shape]
+        x, y, z = (max(4, round(n * scene.spacing_mm / 4)) for n in scene.shape)
+        count = (x, y, z)
         moved = torch.roll(bone.float(), detail.shift, (0, 1, 2))[None, None]
         share = nnf.adaptive_avg_pool3d(moved, count)
         solid = (share > detail.coarse_share).float()
@@ -289,15 +292,14 @@ class FineSynthesizer(Synthesizer):
             solid = _soften(solid, axis, side)
         sure = 2 * solid[0, 0] - 1
         logit = torch.where(sure > 0, detail.gain[0] * sure, detail.gain[1] * sure)
-        size = (count[0], count[1], count[2])
         if detail.false > 0:
             bright = nnf.adaptive_avg_pool3d(((soft - 60) / 150).clamp(0, 1)[None, None], count)[0, 0]
-            blobs = self._field(size, 4.0, 22.0, noise)
+            blobs = self._field(count, 4.0, 22.0, noise)
             logit = logit + detail.false * bright * (blobs > 0.3)
         if detail.missing > 0:
-            holes = self._field(size, 4.0, 24.0, noise)
+            holes = self._field(count, 4.0, 24.0, noise)
             logit = logit - detail.missing * (holes > 0.8)
-        logit = logit + detail.coarse_noise * self._field(size, 4.0, 10.0, noise)
+        logit = logit + detail.coarse_noise * self._field(count, 4.0, 10.0, noise)
         fine = nnf.interpolate(logit[None, None], size=scene.shape, mode="trilinear", align_corners=False)
         return fine[0, 0].clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
 

@@ -17,9 +17,11 @@ from petbone.net import border, names
 from petbone.net.border import BorderRule, Guide
 from petbone.net.coarse import Coarse, ask, canonical, hu_on, net_grid
 from petbone.net.device import choose_device
+from petbone.net.fine import FineNet
 from petbone.net.names import NameRule
+from petbone.net.refine import RefineRule, refine
 from petbone.net.unet import BoneNet
-from petbone.net.weights import load_weights, packaged_weights
+from petbone.net.weights import load_fine, load_weights, packaged_weights
 from petbone.volume import Grid, Unit, Volume
 
 
@@ -31,6 +33,7 @@ class SegmentConfig:
     stride: int = 64
     name: NameRule = field(default_factory=NameRule)
     border: BorderRule = field(default_factory=BorderRule)
+    refine: RefineRule = field(default_factory=RefineRule)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,10 @@ class Segmentation:
 
 
 class Segmenter:
-    """A net on a device. Make one with `load`; it can be used for any number of CTs."""
+    """A net on a device. Make one with `load`; it can be used for any number of CTs.
+
+    With a `fine` net the border is drawn by it, without by the coarse answer and the HU.
+    """
 
     def __init__(
         self,
@@ -59,12 +65,14 @@ class Segmenter:
         device: torch.device,
         threads: int | None = None,
         config: SegmentConfig | None = None,
+        fine: FineNet | None = None,
     ) -> None:
         self.model = model
         self.weights_sha256 = weights_sha256
         self.device = device
         self.threads = threads
         self.config = config or SegmentConfig()
+        self.fine = fine
 
     @staticmethod
     def load(weights: Path | None = None, device: str = "auto", threads: int | None = None) -> Segmenter:
@@ -75,8 +83,9 @@ class Segmenter:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, got {threads}")
         where = choose_device(device)
-        model, digest = load_weights(weights or packaged_weights(), where)
-        return Segmenter(model, digest, where, threads)
+        path = weights or packaged_weights()
+        model, digest = load_weights(path, where)
+        return Segmenter(model, digest, where, threads, fine=load_fine(path, where))
 
     def segment(self, ct: Volume, progress: Callable[[float], None] | None = None) -> Segmentation:
         """Label every bone voxel of `ct` (Unit.HU; any orientation, spacing and field of view).
@@ -95,7 +104,21 @@ class Segmenter:
         flips = tuple(slice(None, None, s) for s in signs)
         out_view = out.transpose(axes)[flips]
         threshold = border.threshold_of(coarse.hu, coarse.bone, rule)
-        border.draw_border(view, guide, out_view, threshold, rule, lambda s: report(0.45 + 0.4 * s))
+        start, fine = 0.45, None
+        if self.fine is not None:
+            start = 0.75
+            with _torch_threads(self.threads):
+                fine = refine(
+                    view,
+                    grid,
+                    guide,
+                    self.fine,
+                    self.device,
+                    self.config.refine,
+                    lambda share: report(0.45 + 0.3 * share),
+                )
+        rest = 0.85 - start
+        border.draw_border(view, guide, out_view, threshold, rule, lambda s: report(start + rest * s), fine)
         border.tidy(out_view, grid.voxel_ml, rule)
         report(1.0)
         found = np.flatnonzero(np.bincount(out.ravel(order="K"), minlength=256)[1:]) + 1
