@@ -1,7 +1,8 @@
 """The fine net's answer round the bones of a CT, tile by tile, for `border.draw_border`.
 
 Terms: the *fine grid* has steps of the fine net's spacing along the CT's canonical axes; it spans the box in
-which the coarse answer allows bone. A tile has a *core*, for which it is asked, and a margin, which it only sees.
+which the coarse answer allows bone. A tile has a *core*, for which it is asked, and a margin, which it only
+sees.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ Box = tuple[slice, slice, slice]
 @dataclass(frozen=True)
 class RefineRule:
     """Tiles in voxels of the fine grid: `core` is the most that one answers for, `margin` what it sees
-    beyond, `least` the smallest core. `hat` is the half width of the look-up of HU, in voxels of the fine grid."""
+    beyond, `least` the smallest core. `hat` is the half width of the look-up of HU, in voxels of the fine
+    grid.
+    """
 
     core: int = 64
     margin: int = 8
