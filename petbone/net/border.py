@@ -46,6 +46,10 @@ class BorderRule:
     # With a fine net, whose logit takes the place of the coarse one; it has seen the HU by itself.
     fine_hu_weight: float = 0.25
     fine_shift: float = 0.0
+    # On LIDC-0001 15 % of the bone lies where the coarse chance is below `near_chance`; a net that looks by
+    # itself need not stay out of there.
+    fine_near_chance: float = 0.0
+    fine_reach_voxels: float = 2.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,7 +69,7 @@ class FineSynthConfig:
     dark_share: float = 0.35  # marrow darker in the middle of the bones
     lime_share: float = 0.6  # calcified cartilage where there is cartilage
     zeros_share: float = 0.10  # no coarse answer
-    missing_share: float = 0.30
+    missing_share: float = 0.25
     false_share: float = 0.45
     shifted_share: float = 0.30
 
@@ -305,7 +305,11 @@ class FineSynthesizer(Synthesizer):
 
 
 def draw_detail(rng: np.random.Generator, config: FineSynthConfig, device: torch.device) -> Detail:
-    """Draw every number of a patch that the scene has not."""
+    """Draw every number of a patch that the scene has not.
+
+    The coarse answer's numbers give about the logits that the real one has on LIDC-0001: in bone 2.7 in the
+    middle, below -1.2 in 15 %; within 6 mm outside -5.1 in the middle; at the limit further out.
+    """
     cortex = np.full(256, CORTEX_DEFAULT_MM)
     for bone in BONES:
         cortex[bone.id] = CORTEX_MM.get(bone.name.split("_")[0], CORTEX_DEFAULT_MM)
@@ -329,10 +333,10 @@ def draw_detail(rng: np.random.Generator, config: FineSynthConfig, device: torch
         slice_mm=float(np.exp(rng.uniform(*np.log(config.slice_mm)))),
         noise_hu=float(np.exp(rng.uniform(low, high))),
         grain=float(rng.uniform(0, 0.6)),
-        gain=(float(rng.uniform(2, 6)), float(rng.uniform(3.5, 7))),
-        coarse_blur_mm=float(rng.uniform(5, 8)),
-        coarse_noise=float(rng.uniform(0.3, 1.2)),
-        coarse_share=float(rng.uniform(0.2, 0.5)),
+        gain=(float(rng.uniform(3, 9)), float(rng.uniform(6, 12))),
+        coarse_blur_mm=float(rng.uniform(4, 7)),
+        coarse_noise=float(rng.uniform(0.3, 1.0)),
+        coarse_share=float(rng.uniform(0.15, 0.4)),
         shift=shift,
         missing=float(rng.uniform(3, 9)) if rng.random() < config.missing_share else 0.0,
         false=float(rng.uniform(4, 11)) if rng.random() < config.false_share else 0.0,

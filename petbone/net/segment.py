@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +99,10 @@ class Segmenter:
         coarse = self.answer(ct, lambda share: report(0.4 * share))
         named = names.name_voxels(coarse, self.config.name)
         rule = self.config.border
-        guide = _guide(coarse, named.labels, grid, rule)
+        guide_rule = rule
+        if self.fine is not None:
+            guide_rule = replace(rule, near_chance=rule.fine_near_chance, reach_voxels=rule.fine_reach_voxels)
+        guide = _guide(coarse, named.labels, grid, guide_rule)
         out = np.zeros_like(ct.data, dtype=np.uint8)
         flips = tuple(slice(None, None, s) for s in signs)
         out_view = out.transpose(axes)[flips]
