@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,11 @@ from petbone.net import border, names
 from petbone.net.border import BorderRule, Guide
 from petbone.net.coarse import Coarse, ask, canonical, hu_on, net_grid
 from petbone.net.device import choose_device
+from petbone.net.fine import FineNet
 from petbone.net.names import NameRule
+from petbone.net.refine import RefineRule, refine
 from petbone.net.unet import BoneNet
-from petbone.net.weights import load_weights, packaged_weights
+from petbone.net.weights import load_fine, load_weights, packaged_weights
 from petbone.volume import Grid, Unit, Volume
 
 DROPPED_ML = 3.0  # of what looked like bone; less is left out without a word
@@ -33,6 +35,7 @@ class SegmentConfig:
     stride: int = 64
     name: NameRule = field(default_factory=NameRule)
     border: BorderRule = field(default_factory=BorderRule)
+    refine: RefineRule = field(default_factory=RefineRule)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +55,10 @@ class Segmentation:
 
 
 class Segmenter:
-    """A net on a device. Make one with `load`; it can be used for any number of CTs."""
+    """A net on a device. Make one with `load`; it can be used for any number of CTs.
+
+    With a `fine` net the border is drawn by it, without by the coarse answer and the HU.
+    """
 
     def __init__(
         self,
@@ -61,12 +67,14 @@ class Segmenter:
         device: torch.device,
         threads: int | None = None,
         config: SegmentConfig | None = None,
+        fine: FineNet | None = None,
     ) -> None:
         self.model = model
         self.weights_sha256 = weights_sha256
         self.device = device
         self.threads = threads
         self.config = config or SegmentConfig()
+        self.fine = fine
 
     @staticmethod
     def load(weights: Path | None = None, device: str = "auto", threads: int | None = None) -> Segmenter:
@@ -77,8 +85,9 @@ class Segmenter:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, got {threads}")
         where = choose_device(device)
-        model, digest = load_weights(weights or packaged_weights(), where)
-        return Segmenter(model, digest, where, threads)
+        path = weights or packaged_weights()
+        model, digest = load_weights(path, where)
+        return Segmenter(model, digest, where, threads, fine=load_fine(path, where))
 
     def segment(self, ct: Volume, progress: Callable[[float], None] | None = None) -> Segmentation:
         """Label every bone voxel of `ct` (Unit.HU; any orientation, spacing and field of view).
@@ -92,12 +101,29 @@ class Segmenter:
         coarse = self.answer(ct, lambda share: report(0.4 * share))
         named = names.name_voxels(coarse, self.config.name)
         rule = self.config.border
-        guide = _guide(coarse, named.labels, grid, rule)
+        guide_rule = rule
+        if self.fine is not None:
+            guide_rule = replace(rule, near_chance=rule.fine_near_chance, reach_voxels=rule.fine_reach_voxels)
+        guide = _guide(coarse, named.labels, grid, guide_rule)
         out = np.zeros_like(ct.data, dtype=np.uint8)
         flips = tuple(slice(None, None, s) for s in signs)
         out_view = out.transpose(axes)[flips]
         threshold = border.threshold_of(coarse.hu, coarse.bone, rule)
-        border.draw_border(view, guide, out_view, threshold, rule, lambda s: report(0.45 + 0.4 * s))
+        start, fine = 0.45, None
+        if self.fine is not None:
+            start = 0.75
+            with _torch_threads(self.threads):
+                fine = refine(
+                    view,
+                    grid,
+                    guide,
+                    self.fine,
+                    self.device,
+                    self.config.refine,
+                    lambda share: report(0.45 + 0.3 * share),
+                )
+        rest = 0.85 - start
+        border.draw_border(view, guide, out_view, threshold, rule, lambda s: report(start + rest * s), fine)
         border.tidy(out_view, grid.voxel_ml, rule)
         report(1.0)
         found = np.flatnonzero(np.bincount(out.ravel(order="K"), minlength=256)[1:]) + 1

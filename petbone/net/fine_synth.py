@@ -1,0 +1,367 @@
+"""Patches for the fine net: synthetic CT at 1.5 mm, the truth, and what the coarse net might say of it.
+
+The scene is that of the coarse net (`scene.draw_scene`) with a field of 96 mm placed where borders are hard:
+beside a bone, in an organ full of contrast medium, in costal cartilage, behind the back. The bones are
+rendered from their depth map, so cortex, marrow and calcifications vary from patch to patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from petbone.anatomy import BONES
+from petbone.net.anatomies import Tissue
+from petbone.net.fine_anatomy import DEPTH_STEP_MM, DEPTH_ZERO, SKIN, FineAnatomy
+from petbone.net.scene import Scene, SynthConfig, draw_scene
+from petbone.net.synth import Synthesizer
+
+LOGIT_LIMIT = 6.0
+CORTEX_MM = {"femur": 4.0, "humerus": 3.0, "skull": 2.0, "mandible": 2.2, "clavicle": 1.6, "hip": 1.4}
+CORTEX_DEFAULT_MM = 1.0
+BRIGHT = {  # tissues that take contrast medium or lime, and how often a patch is centred in them
+    Tissue.CARTILAGE: 5.0,
+    Tissue.KIDNEY: 3.0,
+    Tissue.VEIN: 2.0,
+    Tissue.ARTERY: 2.0,
+    Tissue.HEART: 2.0,
+    Tissue.BOWEL: 2.0,
+    Tissue.STOMACH: 1.0,
+    Tissue.LIVER: 1.0,
+    Tissue.SPLEEN: 1.0,
+    Tissue.BLADDER: 1.0,
+    Tissue.LUNG: 1.0,
+    Tissue.THYROID: 1.0,
+    Tissue.CANAL: 1.0,
+}
+
+
+def _scene_config() -> SynthConfig:
+    return SynthConfig(
+        spacing_mm=1.5,
+        sizes_x=(64,),
+        sizes_y=(64,),
+        sizes_z=(64,),
+        crop_share=0.0,
+        rotation_deg=25.0,
+        warp_mm=2.0,
+        warp_spacing_mm=40.0,
+    )
+
+
+@dataclass(frozen=True)
+class FineSynthConfig:
+    """How patches vary, beyond `scene`. Shares are chances per patch, lengths mm."""
+
+    scene: SynthConfig = field(default_factory=_scene_config)
+    bone_share: float = 0.60  # centred near a bone
+    skin_share: float = 0.08  # behind the back: skin, air, table
+    boneless_share: float = 0.15
+    jitter_mm: float = 18.0
+    cortex_factor: tuple[float, float] = (0.3, 1.3)
+    slice_mm: tuple[float, float] = (0.7, 5.0)
+    noise_hu: tuple[float, float] = (3.0, 60.0)
+    dark_share: float = 0.35  # marrow darker in the middle of the bones
+    lime_share: float = 0.6  # calcified cartilage where there is cartilage
+    zeros_share: float = 0.10  # no coarse answer
+    missing_share: float = 0.25
+    false_share: float = 0.45
+    shifted_share: float = 0.30
+
+
+@dataclass(frozen=True, eq=False)
+class FineSample:
+    """`hu` and `coarse` (logit) float32, `bone` uint8 of 0 and 1; all (X, Y, Z)."""
+
+    hu: Tensor
+    bone: Tensor
+    coarse: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Detail:
+    """What a fine patch draws beyond the scene. `gain` is the coarse logit inside and outside of bone."""
+
+    boneless: bool
+    cortex_mm: Tensor  # (256,) by label
+    dark_hu: float | None
+    shaft_hu: float
+    trabecular: float
+    lime: tuple[float, float] | None  # share of the rim, HU
+    vessel_lime: bool
+    slice_mm: float
+    noise_hu: float
+    grain: float  # sd of the noise's blur in voxels
+    gain: tuple[float, float]
+    coarse_blur_mm: float
+    coarse_noise: float
+    coarse_share: float  # of a 4 mm voxel that is bone to the coarse net
+    shift: tuple[int, int, int]
+    missing: float
+    false: float
+    zeros: bool
+
+
+class FineSynthesizer(Synthesizer):
+    """Renders fine patches; holds no map in memory but those that the system keeps of the files."""
+
+    def __init__(
+        self,
+        anatomies: Sequence[FineAnatomy],
+        config: FineSynthConfig | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not anatomies:
+            raise ValueError("no anatomy to draw from")
+        self.fine = tuple(anatomies)
+        self.anatomies = tuple(a.base for a in anatomies)
+        self.options = config or FineSynthConfig()
+        self.config = self.options.scene
+        self.device = torch.device(device)
+        self._spine = [torch.from_numpy(np.array(a.spine_y_mm)).float().to(self.device) for a in anatomies]
+
+    def patch(self, seed: int) -> FineSample:
+        """The patch of a seed."""
+        rng = np.random.default_rng(seed)
+        scene = self.place(rng, draw_scene(rng, self.anatomies, self.config))
+        return self.render_patch(scene, draw_detail(rng, self.options, self.device))
+
+    def place(self, rng: np.random.Generator, scene: Scene) -> Scene:
+        """The scene with its field moved to a place worth seeing."""
+        anatomy = self.fine[scene.anatomy]
+        which = rng.random()
+        points, kinds = anatomy.tissue_points, anatomy.tissue_points[:, 3]
+        if which < self.options.bone_share:
+            points = anatomy.bone_points
+        elif which < self.options.bone_share + self.options.skin_share and (kinds == SKIN).any():
+            points = points[kinds == SKIN]
+        else:
+            there = [t for t in BRIGHT if (kinds == t).any()]
+            if there:
+                weight = np.array([BRIGHT[t] for t in there])
+                points = points[kinds == int(rng.choice(there, p=weight / weight.sum()))]
+        wanted = points[rng.integers(len(points)), :3] + rng.uniform(-1, 1, 3) * self.options.jitter_mm
+        return self._centred(scene, torch.from_numpy(wanted).float().to(self.device))
+
+    def _centred(self, scene: Scene, wanted: Tensor) -> Scene:
+        """The scene whose middle is at a standard place: bends and slopes are undone by iteration."""
+        here = torch.zeros((3, 1, 1, 1), device=self.device)
+        centre = wanted.double().cpu().numpy()
+        for _ in range(6):
+            point = replace(
+                scene, shape=(1, 1, 1), centre_mm=centre, warp_mm=np.zeros((3, 2, 2, 2), np.float32)
+            )
+            gap = wanted - self._standard_mm(point, here)[:, 0, 0, 0]
+            centre = centre + gap.double().cpu().numpy()
+        return replace(scene, centre_mm=centre)
+
+    def render_patch(self, scene: Scene, detail: Detail) -> FineSample:
+        """Compute the patch of a scene."""
+        noise = torch.Generator(device=self.device)
+        noise.manual_seed(scene.seed)
+        patient = self._patient_mm(scene)
+        standard = self._standard_mm(scene, patient)
+        depth, outside, label, tissue = self._look_up_fine(scene, standard)
+        if scene.drop_arms:
+            depth = depth.masked_fill((label == 59) | (label == 60), -9.0)
+        if detail.boneless:
+            depth = torch.full_like(depth, -9.0)
+        step = scene.spacing_mm
+        shell = detail.cortex_mm[label.long()] * scene.cortex_share
+        whole = (0.5 + depth / step).clamp(0, 1)
+        core = torch.minimum(whole, (0.5 + (depth - shell) / step).clamp(0, 1))
+        hu = self._soft(scene, tissue, outside, patient, noise)
+        hu = self._lime(scene, detail, hu, tissue, noise)
+        soft = hu
+        hu = self._bones(scene, hu, whole - core, core, label, noise)
+        hu = hu + core * self._marrow(scene, detail, depth - shell, label, noise)
+        bone = (depth > 0).to(torch.uint8)
+        coarse = self._coarse(scene, detail, bone, soft, noise)
+        hu = self._read(detail, hu, noise, step)
+        # The scanner of the coarse samples adds metal, streaks and a kernel's blur; its noise is done, and
+        # the edge of a round field is nearly straight within a patch.
+        hu = self._scanner(replace(scene, noise_hu=0.0, round_field=False), hu, patient, noise)
+        return FineSample(hu=hu, bone=bone, coarse=coarse)
+
+    def _look_up_fine(self, scene: Scene, standard: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Depth in mm, outside_mm (linear); label, tissue (nearest). Cuts the maps round the patch first."""
+        anatomy = self.fine[scene.anatomy]
+        base = anatomy.base
+        depth = self._linear(anatomy.depth, anatomy.low_mm, anatomy.spacing_mm, standard, 0)
+        depth_mm = (depth - DEPTH_ZERO) * DEPTH_STEP_MM * float(scene.scale.mean())
+        outside = self._linear(base.outside_mm, base.low_mm, base.spacing_mm, standard, None)
+        index, box = _crop(base.labels.shape, base.low_mm, base.spacing_mm, standard)
+        size = [s.stop - s.start for s in box]
+        near = index.round().long()
+        for axis, n in enumerate(size):
+            near[axis].clamp_(0, n - 1)
+        flat = (near[0] * size[1] + near[1]) * size[2] + near[2]
+        label, tissue = (
+            torch.from_numpy(np.ascontiguousarray(m[box])).to(self.device).reshape(-1)[flat]
+            for m in (base.labels, base.tissue)
+        )
+        return depth_mm, outside, label, tissue
+
+    def _linear(
+        self,
+        volume: np.ndarray,
+        low_mm: tuple[float, ...],
+        spacing_mm: float,
+        standard: Tensor,
+        beyond: int | None,
+    ) -> Tensor:
+        """Linear look-up in a map, of which only the part round the patch is read; past its end `beyond`, or
+        (None) its border."""
+        index, box = _crop(volume.shape, low_mm, spacing_mm, standard)
+        part = torch.from_numpy(np.ascontiguousarray(volume[box])).to(self.device).float()
+        size = torch.tensor(part.shape, device=self.device)[:, None, None, None]
+        where = ((2 * index + 1) / size - 1).flip(0).permute(1, 2, 3, 0)[None]
+        found = nnf.grid_sample(
+            part[None, None], where, mode="bilinear", padding_mode="border", align_corners=False
+        )
+        if beyond is None:
+            return found[0, 0]
+        outside = ((index < -1) | (index > size)).any(0)
+        return found[0, 0].masked_fill(outside, float(beyond))
+
+    def _lime(
+        self, scene: Scene, detail: Detail, hu: Tensor, tissue: Tensor, noise: torch.Generator
+    ) -> Tensor:
+        """Calcified rims and spots of costal cartilage and of arteries, medium in the renal pelvis."""
+        spots = self._field(scene.shape, scene.spacing_mm, 6.0, noise)
+        for kind, on in ((Tissue.CARTILAGE, detail.lime is not None), (Tissue.ARTERY, detail.vessel_lime)):
+            mask = tissue == kind
+            if not on or not bool(mask.any()):
+                continue
+            share, bright = detail.lime or (0.3, 500.0)
+            around = nnf.avg_pool3d(mask.float()[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+            rim = mask & (around < 0.85) & (spots > 2.2 - 3.5 * share)
+            inner = mask & (spots > 2.4 - 1.5 * share)
+            hu = torch.where(rim | inner, bright * (1 + 0.15 * spots).clamp(0.5, 1.5), hu)
+        kidney = tissue == Tissue.KIDNEY
+        if detail.vessel_lime and bool(kidney.any()):
+            hu = torch.where(kidney & (spots > 1.6), 300 + 200 * spots, hu)
+        return hu
+
+    def _marrow(
+        self, scene: Scene, detail: Detail, depth: Tensor, label: Tensor, noise: torch.Generator
+    ) -> Tensor:
+        """What spongiosa differs by from the scene's: dark in the middle, fat in shafts, trabeculae."""
+        rough = self._field(scene.shape, scene.spacing_mm, 3.5, noise)
+        change = detail.trabecular * rough
+        if detail.dark_hu is not None:
+            change = change + (detail.dark_hu - scene.spongiosa_hu) * (depth / 6.0).clamp(0, 1)
+        shaft = (label >= 59) & (label <= 62) & (depth > 2)  # humerus and femur
+        return torch.where(shaft, detail.shaft_hu - scene.spongiosa_hu + change, change)
+
+    def _read(self, detail: Detail, hu: Tensor, noise: torch.Generator, step_mm: float) -> Tensor:
+        """Slices of a thickness, noise with a grain, and linear interpolation back to the net's voxels."""
+        x, y, z = hu.shape
+        slices = max(8, round(z * step_mm / max(detail.slice_mm, step_mm)))
+        thick = nnf.adaptive_avg_pool3d(hu[None, None], (x, y, slices)) if slices < z else hu[None, None]
+        grain = torch.randn(thick.shape, generator=noise, device=self.device)
+        if detail.grain > 0:
+            side = detail.grain
+            kernel = torch.tensor([side, 1.0, side], device=self.device)
+            kernel = kernel / kernel.square().sum().sqrt()  # keeps the variance of white noise
+            grain = nnf.conv3d(grain, kernel.reshape(1, 1, 3, 1, 1), padding=(1, 0, 0))
+            grain = nnf.conv3d(grain, kernel.reshape(1, 1, 1, 3, 1), padding=(0, 1, 0))
+        thick = thick + detail.noise_hu * grain
+        if slices < z:
+            thick = nnf.interpolate(thick, size=(x, y, z), mode="trilinear", align_corners=False)
+        return thick[0, 0]
+
+    def _coarse(
+        self, scene: Scene, detail: Detail, bone: Tensor, soft: Tensor, noise: torch.Generator
+    ) -> Tensor:
+        """A made-up answer of the coarse net: truth at 4 mm, blurred, scaled, with its usual mistakes."""
+        if detail.zeros:
+            return torch.zeros(scene.shape, device=self.device)
+        x, y, z = (max(4, round(n * scene.spacing_mm / 4)) for n in scene.shape)
+        count = (x, y, z)
+        moved = torch.roll(bone.float(), detail.shift, (0, 1, 2))[None, None]
+        share = nnf.adaptive_avg_pool3d(moved, count)
+        solid = (share > detail.coarse_share).float()
+        side = (detail.coarse_blur_mm / 4 / 2.355) ** 2 / 2
+        for axis in range(3):
+            solid = _soften(solid, axis, side)
+        sure = 2 * solid[0, 0] - 1
+        logit = torch.where(sure > 0, detail.gain[0] * sure, detail.gain[1] * sure)
+        if detail.false > 0:
+            bright = nnf.adaptive_avg_pool3d(((soft - 60) / 150).clamp(0, 1)[None, None], count)[0, 0]
+            blobs = self._field(count, 4.0, 22.0, noise)
+            logit = logit + detail.false * bright * (blobs > 0.3)
+        if detail.missing > 0:
+            holes = self._field(count, 4.0, 24.0, noise)
+            logit = logit - detail.missing * (holes > 0.8)
+        logit = logit + detail.coarse_noise * self._field(count, 4.0, 10.0, noise)
+        fine = nnf.interpolate(logit[None, None], size=scene.shape, mode="trilinear", align_corners=False)
+        return fine[0, 0].clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+
+
+def draw_detail(rng: np.random.Generator, config: FineSynthConfig, device: torch.device) -> Detail:
+    """Draw every number of a patch that the scene has not.
+
+    The coarse answer's numbers give about the logits that the real one has on LIDC-0001: in bone 2.7 in the
+    middle, below -1.2 in 15 %; within 6 mm outside -5.1 in the middle; at the limit further out.
+    """
+    cortex = np.full(256, CORTEX_DEFAULT_MM)
+    for bone in BONES:
+        cortex[bone.id] = CORTEX_MM.get(bone.name.split("_")[0], CORTEX_DEFAULT_MM)
+    cortex *= rng.uniform(*config.cortex_factor)
+    shift = (0, 0, 0)
+    if rng.random() < config.shifted_share:
+        x, y, z = (int(n) for n in rng.integers(-3, 4, 3))
+        shift = (x, y, z)
+    lime = None
+    if rng.random() < config.lime_share:
+        lime = (float(rng.uniform(0.1, 0.9)), float(rng.uniform(150, 600)))
+    low, high = np.log(config.noise_hu)
+    return Detail(
+        boneless=bool(rng.random() < config.boneless_share),
+        cortex_mm=torch.from_numpy(cortex).float().to(device),
+        dark_hu=float(rng.uniform(0, 100)) if rng.random() < config.dark_share else None,
+        shaft_hu=float(rng.uniform(-60, 150)),
+        trabecular=float(rng.uniform(0, 50)),
+        lime=lime,
+        vessel_lime=bool(rng.random() < 0.2),
+        slice_mm=float(np.exp(rng.uniform(*np.log(config.slice_mm)))),
+        noise_hu=float(np.exp(rng.uniform(low, high))),
+        grain=float(rng.uniform(0, 0.6)),
+        gain=(float(rng.uniform(3, 9)), float(rng.uniform(6, 12))),
+        coarse_blur_mm=float(rng.uniform(4, 7)),
+        coarse_noise=float(rng.uniform(0.3, 1.0)),
+        coarse_share=float(rng.uniform(0.15, 0.4)),
+        shift=shift,
+        missing=float(rng.uniform(3, 9)) if rng.random() < config.missing_share else 0.0,
+        false=float(rng.uniform(4, 11)) if rng.random() < config.false_share else 0.0,
+        zeros=bool(rng.random() < config.zeros_share),
+    )
+
+
+def _crop(
+    shape: tuple[int, ...], low_mm: tuple[float, ...], spacing_mm: float, standard: Tensor
+) -> tuple[Tensor, tuple[slice, slice, slice]]:
+    """Voxel coordinates (3, X, Y, Z) of places in the part of a map that holds them, and that part."""
+    low = torch.tensor(low_mm, device=standard.device)[:, None, None, None]
+    index = (standard - low) / spacing_mm - 0.5
+    box = []
+    for axis, n in enumerate(shape):
+        first = min(max(int(index[axis].min().floor()) - 1, 0), n - 2)
+        last = max(min(int(index[axis].max().ceil()) + 2, n), first + 2)
+        box.append(slice(first, last))
+    starts = torch.tensor([s.start for s in box], device=standard.device)[:, None, None, None]
+    return index - starts, (box[0], box[1], box[2])
+
+
+def _soften(volume: Tensor, axis: int, side: float) -> Tensor:
+    """Blur of a (1, 1, X, Y, Z) tensor by weights `side`, 1 - 2 `side`, `side` along an axis."""
+    volume = volume.movedim(2 + axis, 0)
+    before = torch.cat([volume[:1], volume[:-1]])
+    after = torch.cat([volume[1:], volume[-1:]])
+    return ((1 - 2 * side) * volume + side * (before + after)).movedim(0, 2 + axis)

@@ -1,0 +1,167 @@
+"""The fine net's answer round the bones of a CT, tile by tile, for `border.draw_border`.
+
+Terms: the *fine grid* has steps of the fine net's spacing along the CT's canonical axes; it spans the box in
+which the coarse answer allows bone. A tile has a *core*, for which it is asked, and a margin, which it only
+sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from petbone.errors import InputError
+from petbone.net.border import FINE_STEPS, FineGuide, Guide, linear_along
+from petbone.net.coarse import AIR_HU, F32
+from petbone.net.fine import FineNet
+from petbone.volume import Grid
+
+F64 = npt.NDArray[np.float64]
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class RefineRule:
+    """Tiles in voxels of the fine grid: `core` is the most that one answers for, `margin` what it sees
+    beyond, `least` the smallest core. `hat` is the half width of the look-up of HU, in voxels of the fine
+    grid.
+    """
+
+    core: int = 64
+    margin: int = 8
+    least: int = 32
+    hat: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.core < 1 or self.margin < 0 or not 0 < self.least <= self.core:
+            raise InputError(
+                f"tiles of core {self.core}, margin {self.margin}, least {self.least}; expected a core of at "
+                "least 1, a margin of at least 0 and the least core between 1 and the core"
+            )
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Fine index to CT voxel along one axis: `ct = low + index * step`, both in CT voxels."""
+
+    low: float
+    step: float
+    count: int
+
+    def ct(self, index: npt.NDArray[np.integer]) -> F64:
+        return np.asarray(self.low + index * self.step)
+
+
+def fine_axes(guide: Guide, spacing_mm: F64, step_mm: float) -> list[_Axis] | None:
+    """The fine grid over the box where the coarse answer allows bone; None where it does not at all."""
+    near = guide.labels > 0
+    axes = []
+    for axis in range(3):
+        seen = np.flatnonzero(near.any(tuple(a for a in range(3) if a != axis)))
+        if len(seen) == 0:
+            return None
+        # Half a voxel more on both sides: a voxel of the CT takes the nearest of the guide's.
+        ends = (np.array([seen[0] - 0.6, seen[-1] + 0.6]) - guide.offset[axis]) / guide.scale[axis]
+        step = step_mm / float(spacing_mm[axis])
+        axes.append(_Axis(float(ends[0]), step, int(np.ceil((ends[1] - ends[0]) / step)) + 1))
+    return axes
+
+
+def tiles(guide: Guide, axes: list[_Axis], rule: RefineRule, multiple: int) -> Iterator[Box]:
+    """Cores, as boxes of the fine grid, that together hold all that may be bone; each as small as it can be.
+
+    Cores lie on a lattice; with its margins a tile measures a multiple of `multiple`.
+    """
+    near = guide.labels > 0
+    pieces = [range(0, a.count, rule.core) for a in axes]
+    where = [
+        (guide.scale[n] * a.ct(np.arange(a.count)) + guide.offset[n]).clip(0, near.shape[n] - 1)
+        for n, a in enumerate(axes)
+    ]
+    for z in pieces[2]:
+        for y in pieces[1]:
+            for x in pieces[0]:
+                lattice = [
+                    slice(s, min(s + rule.core, a.count)) for s, a in zip((x, y, z), axes, strict=True)
+                ]
+                part = [w[s] for w, s in zip(where, lattice, strict=True)]
+                low = [int(np.floor(p[0] + 0.5 - 0.1)) for p in part]
+                high = [int(np.ceil(p[-1] - 0.5 + 0.1)) + 1 for p in part]
+                here = near[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+                if not here.any():
+                    continue
+                box = []
+                for n in range(3):
+                    seen = np.flatnonzero(here.any(tuple(a for a in range(3) if a != n))) + low[n]
+                    inside = np.flatnonzero((part[n] >= seen[0] - 0.61) & (part[n] <= seen[-1] + 0.61))
+                    first, last = int(inside[0]), int(inside[-1]) + 1
+                    size = max(rule.least, last - first) + 2 * rule.margin
+                    size = -(-size // multiple) * multiple - 2 * rule.margin
+                    start = lattice[n].start + first
+                    box.append(slice(start, start + size))
+                yield box[0], box[1], box[2]
+
+
+def look_up(view: npt.NDArray[np.generic], where: list[F64], half_width: F64) -> F32:
+    """HU at the places where[0] x where[1] x where[2] (CT voxels): means weighted by hats of `half_width` CT
+    voxels; past the CT its border goes on."""
+    box, weights = [], []
+    for axis, places in enumerate(where):
+        size = view.shape[axis]
+        inside = places.clip(0, size - 1)
+        half = max(1.0, float(half_width[axis]))
+        low = max(0, int(np.floor(inside.min() - half)))
+        high = min(size, int(np.ceil(inside.max() + half)) + 1)
+        weight = 1 - np.abs(inside[:, None] - np.arange(low, high)[None]) / half
+        weight = weight.clip(0, None)
+        weights.append((weight / weight.sum(1, keepdims=True)).astype(np.float32))
+        box.append(slice(low, high))
+    part = np.ascontiguousarray(view[tuple(box)], np.float32)
+    part = np.nan_to_num(part, copy=False, nan=AIR_HU).clip(-1024, 3071)
+    part = weights[1] @ (part @ weights[2].T)
+    return np.asarray((weights[0] @ part.reshape(part.shape[0], -1)).reshape(len(where[0]), *part.shape[1:]))
+
+
+@torch.inference_mode()
+def refine(
+    view: npt.NDArray[np.generic],
+    grid: Grid,
+    guide: Guide,
+    model: FineNet,
+    device: torch.device,
+    rule: RefineRule,
+    progress: Callable[[float], None] | None = None,
+) -> FineGuide | None:
+    """Ask the fine net wherever the coarse answer allows bone; None where it does not at all.
+
+    `view` is the CT along the canonical axes of `grid`. Beside the answer (one byte per voxel of the fine
+    grid) only one tile at a time is held.
+    """
+    spacing_mm = np.asarray(grid.spacing_mm)
+    axes = fine_axes(guide, spacing_mm, model.config.input_mm)
+    if axes is None:
+        return None
+    logit = np.full([a.count for a in axes], -128, np.int8)
+    boxes = list(tiles(guide, axes, rule, model.config.multiple))
+    hat = rule.hat * model.config.input_mm / spacing_mm
+    for n, box in enumerate(boxes):
+        index = [np.arange(s.start - rule.margin, s.stop + rule.margin) for s in box]
+        where = [a.ct(i) for a, i in zip(axes, index, strict=True)]
+        hu = torch.from_numpy(look_up(view, where, hat))[None, None].to(device)
+        coarse = guide.logit
+        for axis in (2, 1, 0):
+            coarse = linear_along(coarse, guide.scale[axis] * where[axis] + guide.offset[axis], axis)
+        shown = torch.from_numpy(np.ascontiguousarray(coarse, np.float32))[None, None].to(device)
+        answer = (model(hu, shown)[0, 0].float() * FINE_STEPS).round().clamp(-127, 127)
+        inner = tuple(slice(rule.margin, rule.margin + s.stop - s.start) for s in box)
+        whole = answer[inner].to(torch.int8).cpu().numpy()
+        part = tuple(slice(s.start, min(s.stop, a.count)) for s, a in zip(box, axes, strict=True))
+        logit[part] = whole[tuple(slice(0, s.stop - s.start) for s in part)]
+        if progress is not None:
+            progress((n + 1) / len(boxes))
+    steps = np.array([a.step for a in axes])
+    return FineGuide(logit, 1 / steps, -np.array([a.low for a in axes]) / steps)
