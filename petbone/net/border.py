@@ -37,8 +37,7 @@ class BorderRule:
     threshold_hu: tuple[float, float] = (80.0, 160.0)
     muscle_hu: float = 60.0
     threshold_part: float = 0.3
-    near_chance: float = 0.05
-    reach_voxels: float = 2.5
+    reach_voxels: float = 1.5  # of the coarse grid, round what the coarse net calls bone
     slab: int = 16
     hole_ml: float = 3.0
     island_share: float = 0.02
@@ -46,10 +45,6 @@ class BorderRule:
     # With a fine net, whose logit takes the place of the coarse one; it has seen the HU by itself.
     fine_hu_weight: float = 0.25
     fine_shift: float = 0.0
-    # On LIDC-0001 15 % of the bone lies where the coarse chance is below `near_chance`; a net that looks by
-    # itself need not stay out of there.
-    fine_near_chance: float = 0.0
-    fine_reach_voxels: float = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +93,10 @@ def threshold_of(hu: F32, bone: F32, rule: BorderRule) -> float:
     return float(np.clip(rule.muscle_hu + above_muscle, *rule.threshold_hu))
 
 
-def grown(labels: U8, bone: F32, rule: BorderRule) -> U8:
+def grown(labels: U8, rule: BorderRule) -> U8:
     """Names carried outwards to wherever the border may lie."""
-    near = (bone > rule.near_chance) | (labels > 0)
     distance, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
-    reach = near & (distance <= rule.reach_voxels)
-    return np.where(reach, labels[tuple(nearest)], 0).astype(np.uint8)
+    return np.where(distance <= rule.reach_voxels, labels[tuple(nearest)], 0).astype(np.uint8)
 
 
 def linear_along(values: F32, where: npt.NDArray[np.float64], axis: int) -> F32:

@@ -43,8 +43,8 @@ class NameRule:
 @dataclass(frozen=True, eq=False)
 class Named:
     """`labels` (X, Y, Z) uint8 on the coarse grid; by label, `confidence`: the chance that the name is right,
-    and `candidates`: the labels that it may be, its own first. `dropped_ml`: what the net took for bone and is left
-    out as a speck, a stray piece, too thick for a rib, or beside the column."""
+    and `candidates`: the labels that it may be, its own first. `dropped_ml`: what the net took for bone and
+    is left out as a speck, a stray piece, too thick for a rib, or beside the column."""
 
     labels: U8
     confidence: dict[int, float]

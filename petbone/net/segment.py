@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -101,10 +101,7 @@ class Segmenter:
         coarse = self.answer(ct, lambda share: report(0.4 * share))
         named = names.name_voxels(coarse, self.config.name)
         rule = self.config.border
-        guide_rule = rule
-        if self.fine is not None:
-            guide_rule = replace(rule, near_chance=rule.fine_near_chance, reach_voxels=rule.fine_reach_voxels)
-        guide = _guide(coarse, named.labels, grid, guide_rule)
+        guide = _guide(coarse, named.labels, grid, rule)
         out = np.zeros_like(ct.data, dtype=np.uint8)
         flips = tuple(slice(None, None, s) for s in signs)
         out_view = out.transpose(axes)[flips]
@@ -178,9 +175,10 @@ def _check(ct: Volume) -> None:
 
 def _guide(coarse: Coarse, labels: np.ndarray, grid: Grid, rule: BorderRule) -> Guide:
     """The coarse answer along the axes of the canonical CT grid."""
-    chance = coarse.bone.clip(0.0025, 0.9975)
+    # What was left out of the names is not to come back as the rim of a neighbour.
+    chance = np.where((coarse.bone > 0.5) & (labels == 0), 0, coarse.bone).clip(0.0025, 0.9975)
     logit = np.log(chance / (1 - chance)).astype(np.float32)
-    wide = border.grown(labels, coarse.bone, rule)
+    wide = border.grown(labels, rule)
     matrix = coarse.grid.ijk_from_mm @ grid.mm_from_ijk
     linear = matrix[:3, :3]
     drift = np.abs(linear - np.diag(np.diag(linear))) * np.array(grid.shape)
@@ -214,7 +212,7 @@ def _notes(confidence: dict[int, float], dropped_ml: float) -> tuple[str, ...]:
         notes.append(f"{unsure} of {len(confidence)} bone names {are}")
     if dropped_ml > DROPPED_ML:
         notes.append(
-            f"{dropped_ml:.0f} mL that the network took for bone were left out: too thick for a rib, beside the "
-            "spine, or loose pieces"
+            f"{dropped_ml:.0f} mL that the network took for bone were left out: too thick for a rib, beside "
+            "the spine, or loose pieces"
         )
     return tuple(notes)
