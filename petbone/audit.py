@@ -8,6 +8,7 @@ says how sure each level is. Numbers only: images are read elsewhere.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ USUAL_GAP_MM: tuple[float, ...] = (
 MOST_DOWN = 6
 """Most steps from a vertebra that is seen to the next: five may be hidden by metal, in the neck in 110 mm."""
 
+_T11_L1 = (BY_NAME["T11"].id, BY_NAME["L1"].id)
 _RARE = (BY_NAME["T13"].id, BY_NAME["L6"].id)
 _COMMON = [n for n, label in enumerate(LEVELS) if label and label not in _RARE]
 _NONE = LEVELS.index(0)
@@ -238,3 +240,14 @@ def number_column(seen: Sequence[Seen], rule: ChainRule | None = None) -> Chain:
     both = forward + backward
     chances = np.exp(both - np.logaddexp.reduce(both, 1, keepdims=True))
     return Chain(tuple(LEVELS[level] for level in reversed(path)), chances)
+
+
+def hidden_after(chain: Chain) -> dict[int, int]:
+    """How many vertebrae the count misses between a vertebra and the next, where it misses any."""
+    rank = [_rank(LEVELS.index(level)) if level else None for level in chain.levels]
+    hidden = {}
+    for k, (upper, lower) in enumerate(itertools.pairwise(rank)):
+        if upper is not None and lower is not None and lower - upper >= 2:
+            hidden[k] = int(lower - upper) - 1
+    # Eleven thoracic vertebrae are a variant of the column, and nothing is hidden.
+    return {k: n for k, n in hidden.items() if (chain.levels[k], chain.levels[k + 1]) != _T11_L1}

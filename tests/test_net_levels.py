@@ -248,3 +248,23 @@ def test_a_piece_of_skull_that_can_be_nothing_but_a_vertebra_is_skull():
     given = counted(index, chances, votes).given
     assert (given[truth == 0] == BY_NAME["skull"].id).all()
     assert (given == truth)[truth > 0].mean() > 0.97
+
+
+def test_two_vertebrae_whose_votes_meet_are_parted():
+    """The votes of T4 and T5 meet half way between them: one heap where the count says that there are two."""
+    index, truth, chances, votes = thorax()
+    pair = np.isin(truth, [BY_NAME["T4"].id, BY_NAME["T5"].id])
+    half_way = np.array([SPINE[0], SPINE[1], TOP - 4.5 * PITCH])
+    votes[pair] = (half_way - index[pair] * STEP).astype(np.float32)
+    result = counted(index, chances, votes)
+    assert (result.given == truth).mean() > 0.95
+    for name in ("T4", "T5", "rib_left_4", "rib_right_5"):
+        assert (result.given == truth)[truth == BY_NAME[name].id].mean() > 0.8, name
+
+
+def test_a_gap_in_the_column_is_not_filled():
+    index, truth, chances, votes = thorax()
+    stay = truth != BY_NAME["T6"].id
+    result = counted(index[stay], chances[stay], votes[stay])
+    assert BY_NAME["T6"].id not in result.given
+    assert (result.given == truth[stay]).mean() > 0.95

@@ -155,6 +155,38 @@ def _path(middles_mm: F64, votes: F64, rule: InstanceRule) -> Ints:
     return np.asarray(order[np.array(way)[heap >= rule.least_share * np.array(near)]])
 
 
+def reveal(column: Column, points_mm: F64, after: dict[int, int], rule: InstanceRule) -> Column:
+    """The column with `after[k]` more vertebrae between vertebra k and the next, evenly spaced.
+
+    Where the votes of two vertebrae met in one heap, the count says that one is missing. Voxels of the two
+    beside it take the nearest of them along the column. Without bone enough for a vertebra between them
+    nothing is added: that is a gap.
+    """
+    middles, owner, votes = column.middles_mm, column.owner.copy(), column.votes
+    along, _ = column.project(points_mm)
+    for k in sorted(after, reverse=True):  # from the foot, so that numbers above stay as they are
+        parts = np.arange(after[k] + 2) / (after[k] + 1)
+        between = middles[k] + parts[:, None] * (middles[k + 1] - middles[k])
+        steps = column.along_mm[k] + parts * (column.along_mm[k + 1] - column.along_mm[k])
+        here = np.flatnonzero((owner == k) | (owner == k + 1))
+        nearest = np.abs(along[here, None] - steps).argmin(1)
+        counts = np.bincount(nearest, minlength=len(parts)).astype(float)
+        if counts.min() < 2 * rule.least_share * np.median(votes):
+            continue
+        for _ in range(5):  # the heap of two lies between them: let all move to the middle of their voxels
+            steps = np.bincount(nearest, along[here], len(parts)) / counts
+            nearest = np.abs(along[here, None] - steps).argmin(1)
+            counts = np.bincount(nearest, minlength=len(parts)).astype(float).clip(1)
+        sums = [np.bincount(nearest, points_mm[here, axis], len(parts)) for axis in range(3)]
+        between = np.stack(sums, 1) / counts[:, None]
+        owner[owner > k + 1] += after[k]
+        owner[here] = k + nearest
+        middles = np.concatenate([middles[:k], between, middles[k + 2 :]])
+        votes = np.concatenate([votes[:k], counts, votes[k + 2 :]])
+    steps_mm = np.linalg.norm(np.diff(middles, axis=0), axis=1)
+    return Column(middles, np.concatenate([[0.0], np.cumsum(steps_mm)]), owner, votes)
+
+
 def _peaks(votes_mm: F64, weights: F64, neck: F64, rule: InstanceRule) -> F64:
     """Where votes gather, (peaks, 3): heaped on a fine grid, blurred by the size of the vertebrae there."""
     low = votes_mm.min(0) - 10 * rule.cell_mm

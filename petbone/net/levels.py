@@ -10,9 +10,9 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from petbone.anatomy import BONES, BY_ID, BY_NAME
-from petbone.audit import LEVELS, Chain, ChainRule, Seen, number_column
+from petbone.audit import LEVELS, Chain, ChainRule, Seen, hidden_after, number_column
 from petbone.components import connected
-from petbone.net.instances import Column, InstanceRule, Ribs, find_column, find_ribs
+from petbone.net.instances import Column, InstanceRule, Ribs, find_column, find_ribs, reveal
 from petbone.net.stacking import number_by_order
 
 F32 = npt.NDArray[np.float32]
@@ -97,15 +97,12 @@ def count_levels(
     weight = chances[spine][:, np.array(FAMILIES[VERTEBRA]) - 1].sum(1).astype(np.float64)
     neck = chances[spine][:, _NECK].sum(1) / np.maximum(weight, 1e-6)
     column = find_column(points[spine], points[spine] + votes_mm[spine], weight, neck, rule.instances)
-    levels = _level_chances(chances[spine], column)
-    sides = []
-    for name, side in (("left", RIB_LEFT), ("right", RIB_RIGHT)):
-        here = np.flatnonzero(family == side)
-        number = _rib_number(chances[here], side)
-        ribs = find_ribs(index[here], number, column, _column_number(levels), step_mm, rule.instances)
-        sides.append(_Side(name, here, number, ribs))
-    seen = _seen(column, levels, sides, points[family == _SACRUM], shape, step_mm, rule)
-    chain = number_column(seen, rule.chain)
+    scene = _Voxels(index, chances, family, shape, step_mm)
+    sides, chain = _decide(column, spine, scene, rule)
+    hidden = hidden_after(chain)
+    if hidden:
+        column = reveal(column, points[spine], hidden, rule.instances)
+        sides, chain = _decide(column, spine, scene, rule)
     given = family.copy()
     _name_vertebrae(given, spine, points, column, chain, chances)
     beside, beyond = _off_column(index[spine], points[spine], column, shape, rule)
@@ -126,6 +123,33 @@ def count_levels(
         expected, known = _name_ribs(given, index, one, chain, column, step_mm)
         _note_uncounted(tally, given, one, chances, expected, known)
     return tally.counted(given, _mean_chance(given, chances))
+
+
+@dataclass(frozen=True, eq=False)
+class _Voxels:
+    """What `count_levels` is given."""
+
+    index: Ints
+    chances: F32
+    family: U8
+    shape: tuple[int, ...]
+    step_mm: float
+
+
+def _decide(column: Column, spine: Ints, scene: _Voxels, rule: LevelRule) -> tuple[list[_Side], Chain]:
+    """The ribs of both sides and the levels of a column."""
+    levels = _level_chances(scene.chances[spine], column)
+    sides = []
+    for name, side in (("left", RIB_LEFT), ("right", RIB_RIGHT)):
+        here = np.flatnonzero(scene.family == side)
+        number = _rib_number(scene.chances[here], side)
+        ribs = find_ribs(
+            scene.index[here], number, column, _column_number(levels), scene.step_mm, rule.instances
+        )
+        sides.append(_Side(name, here, number, ribs))
+    sacrum_mm = scene.index[scene.family == _SACRUM] * scene.step_mm
+    seen = _seen(column, levels, sides, sacrum_mm, scene.shape, scene.step_mm, rule)
+    return sides, number_column(seen, rule.chain)
 
 
 @dataclass(frozen=True, eq=False)
