@@ -58,7 +58,7 @@ class ChainRule:
     floor: float = 0.01
     gap_spread: float = 0.22
     size_spread: float = 0.4
-    missed: float = 0.03
+    missed: float = 0.08
     doubled: float = 0.01
     variant: float = 0.01
     rib_on_thoracic: float = 0.94
@@ -133,16 +133,17 @@ def _steps(rule: ChainRule) -> list[tuple[int, int, int, float]]:
     return [*steps, (t11, l1, 1, rare), (t12, t13, 1, rare), (t13, l1, 1, 0.0), (l5, l6, 1, rare)]
 
 
-def _sizes(seen: Sequence[Seen], rule: ChainRule) -> tuple[F64, F64]:
+def _sizes(seen: Sequence[Seen], rule: ChainRule) -> tuple[F64, F64, F64]:
     """Log likelihood of each vertebra's size beside its neighbours' (n,), and of each together with the next
-    (n - 1,), if the two were one."""
+    (n - 1,), if the two were one, and of each (n,), if it were two."""
     sizes = np.array([one.size or np.nan for one in seen], float)
     usual = np.array([_middle(sizes[max(0, k - 3) : k + 4]) for k in range(len(seen))])
 
     def fit(size: F64, beside: F64) -> F64:
         return np.asarray(np.nan_to_num(-0.5 * (np.log(size / beside) / rule.size_spread) ** 2, nan=0.0))
 
-    return fit(sizes, usual), fit(sizes[:-1] + sizes[1:], np.maximum(usual[:-1], usual[1:]))
+    joined = fit(sizes[:-1] + sizes[1:], np.maximum(usual[:-1], usual[1:]))
+    return fit(sizes, usual), joined, fit(sizes / 2, usual)
 
 
 def _middle(values: F64) -> float:
@@ -196,7 +197,8 @@ def _moves(seen: Sequence[Seen], rule: ChainRule) -> F64:
         out[0, _NONE, _levels("C1", "C2")] = -0.5
         out[-1, _levels("L4", "L5", "L6"), _NONE] = -0.5
     steps = _steps(rule)
-    alone, together = _sizes(seen, rule)
+    alone, together, halved = _sizes(seen, rule)
+    two = np.maximum(halved - alone, 0)
     for n, gap in enumerate(gaps):
         here = float(np.median(size[max(0, n - 4) : n + 5]))
         for a, b, down, log_chance in steps:
@@ -207,6 +209,9 @@ def _moves(seen: Sequence[Seen], rule: ChainRule) -> F64:
                 way = USUAL_GAP_MM[min(int(rank[a]), len(USUAL_GAP_MM) - 1)]
             else:
                 way = place[b] - place[a]
+                log_chance = log_chance + max(
+                    two[n], two[n + 1]
+                )  # the missing one may be in a neighbour's heap
             misfit = np.log(gap / (here * way)) / rule.gap_spread
             out[n, a, b] = np.logaddexp(out[n, a, b], log_chance - 0.5 * misfit**2)
     return out

@@ -404,7 +404,7 @@ def doubting_net(one, monkeypatch, tmp_path) -> dict[str, Path]:
     confidence = {7: 0.41, 56: 0.2, 63: 0.3, 15: 0.9}
     candidates = {7: (7, 6), 56: (56, 55), 63: (63, 12, 13), 15: (15,)}
     bones = Volume(labels, grid, Unit.LABEL)
-    found = segment.Segmentation(bones, confidence, candidates, segment._notes(confidence), "0" * 64)
+    found = segment.Segmentation(bones, confidence, candidates, segment._notes(confidence, 25.4), "0" * 64)
 
     class Net:
         def segment(self, ct, progress=None):

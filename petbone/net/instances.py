@@ -159,7 +159,7 @@ def reveal(column: Column, points_mm: F64, after: dict[int, int], rule: Instance
     """The column with `after[k]` more vertebrae between vertebra k and the next, evenly spaced.
 
     Where the votes of two vertebrae met in one heap, the count says that one is missing. Voxels of the two
-    beside it take the nearest of them along the column. Without bone enough for a vertebra between them
+    beside it, and those between them whose votes met nowhere, take the nearest of them along the column. Without bone enough for a vertebra between them
     nothing is added: that is a gap.
     """
     middles, owner, votes = column.middles_mm, column.owner.copy(), column.votes
@@ -168,7 +168,8 @@ def reveal(column: Column, points_mm: F64, after: dict[int, int], rule: Instance
         parts = np.arange(after[k] + 2) / (after[k] + 1)
         between = middles[k] + parts[:, None] * (middles[k + 1] - middles[k])
         steps = column.along_mm[k] + parts * (column.along_mm[k + 1] - column.along_mm[k])
-        here = np.flatnonzero((owner == k) | (owner == k + 1))
+        lost = (owner < 0) & (along > column.along_mm[k]) & (along < column.along_mm[k + 1])
+        here = np.flatnonzero((owner == k) | (owner == k + 1) | lost)
         nearest = np.abs(along[here, None] - steps).argmin(1)
         counts = np.bincount(nearest, minlength=len(parts)).astype(float)
         if counts.min() < 2 * rule.least_share * np.median(votes):
