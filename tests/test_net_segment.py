@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from net_fixtures import TINY_NET, TINY_SYNTH, TINY_TRAIN, tiny_anatomy
+from petbone.anatomy import BY_NAME
 from petbone.errors import InputError
 from petbone.net.coarse import block_means, canonical, hu_on, net_grid, uncanonical
 from petbone.net.segment import Segmenter
@@ -195,3 +196,14 @@ def test_a_users_own_weights_load_from_a_path(trained, tmp_path):
     own = Segmenter.load(tmp_path / "own.safetensors", device="cpu", threads=1)
     assert len(own.weights_sha256) == 64
     assert dice(own.segment(ct).bones.data > 0, segmenter.segment(ct).bones.data > 0) > 0.98
+
+
+def test_a_mirrored_patient_is_answered_as_the_mirror_image(trained):
+    segmenter, ct, _ = trained
+    there = segmenter.answer(ct)
+    back = segmenter.answer(Volume(np.ascontiguousarray(ct.data[::-1]), ct.grid, ct.unit))
+    assert np.allclose(back.bone[::-1], there.bone, atol=1e-4)
+    left, right = BY_NAME["hip_left"].id - 1, BY_NAME["hip_right"].id - 1
+    assert np.allclose(back.which[right, ::-1], there.which[left], atol=1e-4)
+    assert np.allclose(back.centre_mm[0, ::-1], -there.centre_mm[0], atol=1e-2)
+    assert np.allclose(back.centre_mm[2, ::-1], there.centre_mm[2], atol=1e-2)

@@ -159,8 +159,8 @@ def reveal(column: Column, points_mm: F64, after: dict[int, int], rule: Instance
     """The column with `after[k]` more vertebrae between vertebra k and the next, evenly spaced.
 
     Where the votes of two vertebrae met in one heap, the count says that one is missing. Voxels of the two
-    beside it, and those between them whose votes met nowhere, take the nearest of them along the column. Without bone enough for a vertebra between them
-    nothing is added: that is a gap.
+    beside it, and those between them whose votes met nowhere, take the nearest of them along the column.
+    Without bone enough for a vertebra between them nothing is added: that is a gap.
     """
     middles, owner, votes = column.middles_mm, column.owner.copy(), column.votes
     along, _ = column.project(points_mm)
