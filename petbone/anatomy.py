@@ -94,8 +94,8 @@ SKELETON_49: tuple[int, ...] = tuple(range(1, 50))
 SPINE_AND_RIB_VARIANTS: tuple[int, ...] = (63, 64, 65, 66)
 """A 13th thoracic or 6th lumbar vertebra and 13th ribs: spine and ribs like the 49, and counted with them."""
 
-LOW_CONFIDENCE = 0.5
-"""A name with a lower chance is more likely wrong than right: people are told only what the bone may be."""
+LOW_CONFIDENCE = 0.65
+"""Of names with a lower chance about half are wrong: people are told only what the bone may be."""
 
 
 def _series() -> dict[str, dict[int, float]]:

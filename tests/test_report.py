@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from petbone.anatomy import BONES, BY_NAME, colour
+from petbone.anatomy import BONES, BY_NAME, LOW_CONFIDENCE, colour
 from petbone.case import CaseResult, PetResult
 from petbone.report import privacy, tables
 from petbone.report.case import render
@@ -529,9 +529,9 @@ def test_a_bone_that_an_unsure_one_may_be_is_not_plainly_absent() -> None:
     assert Page(render(case())).row("T4")[4] == "absent"
 
 
-def test_half_is_sure_enough_and_a_mask_made_elsewhere_is_taken_at_its_word() -> None:
+def test_the_threshold_is_sure_enough_and_a_mask_made_elsewhere_is_taken_at_its_word() -> None:
     pet = pet_result()
-    for sure, said in ((0.5, "T5"), (0.4999, "vertebra, level unsure"), (None, "T5")):
+    for sure, said in ((LOW_CONFIDENCE, "T5"), (LOW_CONFIDENCE - 1e-4, "vertebra, level unsure"), (None, "T5")):
         spots = pet.hotspot_table.assign(name_confidence=sure)
         whole = case(pets=(replace(pet, hotspot_table=spots),))
         rows = tables.hotspot_table(spots, {}, tables.unsure_bones(whole)).rows
