@@ -531,7 +531,8 @@ def test_a_bone_that_an_unsure_one_may_be_is_not_plainly_absent() -> None:
 
 def test_the_threshold_is_sure_enough_and_a_mask_made_elsewhere_is_taken_at_its_word() -> None:
     pet = pet_result()
-    for sure, said in ((LOW_CONFIDENCE, "T5"), (LOW_CONFIDENCE - 1e-4, "vertebra, level unsure"), (None, "T5")):
+    less = LOW_CONFIDENCE - 1e-4
+    for sure, said in ((LOW_CONFIDENCE, "T5"), (less, "vertebra, level unsure"), (None, "T5")):
         spots = pet.hotspot_table.assign(name_confidence=sure)
         whole = case(pets=(replace(pet, hotspot_table=spots),))
         rows = tables.hotspot_table(spots, {}, tables.unsure_bones(whole)).rows
