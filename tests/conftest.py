@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -114,3 +115,14 @@ def hand_made(axes: np.ndarray) -> HandMade:
     matrix = affine(axes, (2.0, 2.0, 2.5), tuple(grid.mm([-0.25, -0.25, -0.25])))
     bones = Volume(fine, Grid(fine.shape, matrix), Unit.LABEL)
     return HandMade(bones, Volume(suv, grid, Unit.SUV))
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny nets gain nothing from threads and lose much where other work wants the cores."""
+    import torch  # most tests need none
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -27,14 +26,7 @@ CPU = torch.device("cpu")
 N, STEP_MM = 48, 1.5
 RULE = BorderRule()
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny nets gain nothing from threads and lose much where other work wants the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def person(mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,7 @@ As there, patch number k of a run is always the same, and a checkpoint holds all
 
 from __future__ import annotations
 
-import csv
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -24,7 +22,7 @@ from petbone.net.device import mixed_precision
 from petbone.net.fine import FineConfig, FineNet, build_fine
 from petbone.net.fine_anatomy import FineAnatomy
 from petbone.net.fine_synth import FineSample, FineSynthConfig, FineSynthesizer
-from petbone.net.train import TrainConfig, load_checkpoint, rate_factor, sample_seed, save_checkpoint
+from petbone.net.train import Kind, TrainConfig, load_checkpoint, run, sample_seed
 from petbone.net.weights import load_fine
 
 LOG_COLUMNS = ("step", "minutes", "rate", "loss", "bone", "dice", "bone_dice", "found_share", "false_share")
@@ -147,12 +145,6 @@ def _halved(patch: FineSample) -> FineSample:
     return FineSample(patch.hu.half().float(), patch.bone, patch.coarse.half().float())
 
 
-@torch.no_grad()
-def _average_in(average: FineNet, model: FineNet, keep: float) -> None:
-    for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
-        slow.lerp_(fast, 1 - keep)
-
-
 def _start(path: Path, device: torch.device) -> dict[str, Any]:
     """Averaged weights of a checkpoint, or those of the fine net in a weights file."""
     if path.suffix == ".safetensors":
@@ -182,74 +174,15 @@ def train_fine(
     `anatomies` are folders of scripts/build_fine_anatomy.py. Leaves `checkpoint.pt` and `log.csv` in `out`
     and goes on from them when they are there; otherwise as `train.train`.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    model, average = build_fine(net).to(device), build_fine(net).to(device)
-    average.load_state_dict(model.state_dict())
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=config.weight_decay)
-    step, minutes = 0, 0.0
-    path = out / "checkpoint.pt"
-    if path.exists():
-        state = load_checkpoint(path, device)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, minutes = state["step"], state["minutes"]
-    elif start_from is not None:
-        weights = _start(start_from, device)
-        model.load_state_dict(weights)
-        average.load_state_dict(weights)
+    start = None if start_from is None else lambda: _start(start_from, device)
+    header = {"net": net.as_dict(), "synth": asdict(synth), "batch": batch}
     dtype = mixed_precision(device)
-    began = time.monotonic() - minutes * 60
-    rows: list[FineLosses] = []
-    for group_of_patches in patches(anatomies, synth, config, batch, step, device):
-        factor = rate_factor(config, step, minutes)
-        for group in optimiser.param_groups:
-            group["lr"] = config.rate * factor
-        losses = fine_loss(model, group_of_patches, dtype)
-        optimiser.zero_grad(set_to_none=True)
-        losses.loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimiser.step()
-        step += 1
-        # Early on the average follows quickly, so that it is of use from the first hundred steps.
-        _average_in(average, model, min(config.average, (step + 1) / (step + 10)))
-        minutes = (time.monotonic() - began) / 60
-        rows.append(losses)
-        last = step >= config.steps or minutes >= config.minutes
-        if step % config.log_every == 0 or last:
-            _log(out / "log.csv", step, minutes, config.rate * factor, rows)
-            rows = []
-        if step % config.save_every == 0 or last:
-            state = {
-                "net": net.as_dict(),
-                "synth": asdict(synth),
-                "train": asdict(config),
-                "batch": batch,
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "step": step,
-                "minutes": minutes,
-            }
-            save_checkpoint(path, state)
-            if on_save is not None:
-                on_save(average, step)
-        if last:
-            break
-    return average
-
-
-def _log(path: Path, step: int, minutes: float, rate: float, rows: Sequence[FineLosses]) -> None:
-    """Append the means over `rows` to the log."""
-    new = not path.exists()
-    means: list[float] = []
-    for name in LOG_COLUMNS[3:]:
-        values = [float(torch.as_tensor(getattr(row, name)).detach()) for row in rows]
-        seen = [v for v in values if v == v]
-        means.append(sum(seen) / len(seen) if seen else float("nan"))
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(LOG_COLUMNS)
-        writer.writerow([step, f"{minutes:.2f}", f"{rate:.2e}", *(f"{m:.4f}" for m in means)])
+    return run(
+        lambda: build_fine(net),
+        lambda step: patches(anatomies, synth, config, batch, step, device),
+        lambda model, group: fine_loss(model, group, dtype),
+        out,
+        config,
+        device,
+        Kind(LOG_COLUMNS, header, start, on_save),
+    )

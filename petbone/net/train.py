@@ -14,11 +14,11 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Full
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as nnf
-from torch import Tensor, multiprocessing
+from torch import Tensor, multiprocessing, nn
 
 from petbone.anatomy import BONES
 from petbone.errors import InputError
@@ -29,6 +29,8 @@ from petbone.net.synth import Sample, Synthesizer
 from petbone.net.unet import CENTRE_UNIT_MM, BoneNet, UNetConfig, build_unet
 from petbone.net.weights import load_weights
 
+Net = TypeVar("Net", bound=nn.Module)
+Batch = TypeVar("Batch")
 VERTEBRAE = tuple(bone.id for bone in BONES if bone.group.endswith("_spine"))
 LOG_COLUMNS = (
     "step",
@@ -225,7 +227,7 @@ def samples(
 
 
 @torch.no_grad()
-def _average_in(average: BoneNet, model: BoneNet, keep: float) -> None:
+def _average_in(average: nn.Module, model: nn.Module, keep: float) -> None:
     for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
         slow.lerp_(fast, 1 - keep)
 
@@ -256,6 +258,86 @@ def _weights_of(path: Path, device: torch.device) -> dict[str, Any]:
     return weights
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What tells one net's training from another's: columns of its log (the first three are step, minutes
+    and rate), what its checkpoints say, where to start from, and what to call at every checkpoint."""
+
+    columns: tuple[str, ...]
+    header: dict[str, Any]
+    start: Callable[[], dict[str, Any]] | None = None
+    on_save: Callable[[Any, int], None] | None = None
+
+
+def run(
+    build: Callable[[], Net],
+    batches: Callable[[int], Iterator[Batch]],
+    loss: Callable[[Net, Batch], Any],
+    out: Path,
+    config: TrainConfig,
+    device: torch.device,
+    kind: Kind,
+) -> Net:
+    """The loop of every training: until the budget of steps or minutes is used; returns the averaged net.
+
+    `batches` gives what is shown from a step on, `loss` an object with `loss` (a tensor) and the columns of
+    the log. Leaves `checkpoint.pt` and `log.csv` in `out` and goes on from them when they are there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    model, average = build().to(device), build().to(device)
+    average.load_state_dict(model.state_dict())
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=config.weight_decay)
+    step, minutes = 0, 0.0
+    path = out / "checkpoint.pt"
+    if path.exists():
+        state = load_checkpoint(path, device)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        step, minutes = state["step"], state["minutes"]
+    elif kind.start is not None:
+        weights = kind.start()
+        model.load_state_dict(weights)
+        average.load_state_dict(weights)
+    began = time.monotonic() - minutes * 60
+    rows: list[Any] = []
+    for batch in batches(step):
+        factor = rate_factor(config, step, minutes)
+        for group in optimiser.param_groups:
+            group["lr"] = config.rate * factor
+        losses = loss(model, batch)
+        optimiser.zero_grad(set_to_none=True)
+        losses.loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimiser.step()
+        step += 1
+        # Early on the average follows quickly, so that it is of use from the first hundred steps.
+        _average_in(average, model, min(config.average, (step + 1) / (step + 10)))
+        minutes = (time.monotonic() - began) / 60
+        rows.append(losses)
+        last = step >= config.steps or minutes >= config.minutes
+        if step % config.log_every == 0 or last:
+            _log(out / "log.csv", step, minutes, config.rate * factor, rows, kind.columns)
+            rows = []
+        if step % config.save_every == 0 or last:
+            state = {
+                **kind.header,
+                "train": asdict(config),
+                "model": model.state_dict(),
+                "average": average.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step,
+                "minutes": minutes,
+            }
+            save_checkpoint(path, state)
+            if kind.on_save is not None:
+                kind.on_save(average, step)
+        if last:
+            break
+    return average
+
+
 def train(
     anatomies: Sequence[Anatomy],
     out: Path,
@@ -272,75 +354,31 @@ def train(
     is a checkpoint of another run, or a weights file, whose averaged weights are the start of this one.
     `on_save` is called with the averaged net and the step whenever a checkpoint is written.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    model = build_unet(net).to(device)
-    average = build_unet(net).to(device)
-    average.load_state_dict(model.state_dict())
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=config.weight_decay)
-    step, minutes = 0, 0.0
-    path = out / "checkpoint.pt"
-    if path.exists():
-        state = load_checkpoint(path, device)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, minutes = state["step"], state["minutes"]
-    elif start_from is not None:
-        weights = _weights_of(start_from, device)
-        model.load_state_dict(weights)
-        average.load_state_dict(weights)
+    weights = None if start_from is None else lambda: _weights_of(start_from, device)
     dtype = mixed_precision(device)
-    began = time.monotonic() - minutes * 60
-    log_path = out / "log.csv"
-    rows: list[Losses] = []
-    for sample in samples(anatomies, synth, config, step, device):
-        factor = rate_factor(config, step, minutes)
-        for group in optimiser.param_groups:
-            group["lr"] = config.rate * factor
-        losses = loss_of(model, sample, config, dtype)
-        optimiser.zero_grad(set_to_none=True)
-        losses.loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimiser.step()
-        step += 1
-        # Early on the average follows quickly, so that it is of use from the first hundred steps.
-        _average_in(average, model, min(config.average, (step + 1) / (step + 10)))
-        minutes = (time.monotonic() - began) / 60
-        rows.append(losses)
-        last = step >= config.steps or minutes >= config.minutes
-        if step % config.log_every == 0 or last:
-            _log(log_path, step, minutes, config.rate * factor, rows)
-            rows = []
-        if step % config.save_every == 0 or last:
-            state = {
-                "net": net.as_dict(),
-                "synth": asdict(synth),
-                "train": asdict(config),
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "step": step,
-                "minutes": minutes,
-            }
-            save_checkpoint(path, state)
-            if on_save is not None:
-                on_save(average, step)
-        if last:
-            break
-    return average
+    return run(
+        lambda: build_unet(net),
+        lambda step: samples(anatomies, synth, config, step, device),
+        lambda model, sample: loss_of(model, sample, config, dtype),
+        out,
+        config,
+        device,
+        Kind(LOG_COLUMNS, {"net": net.as_dict(), "synth": asdict(synth)}, weights, on_save),
+    )
 
 
-def _log(path: Path, step: int, minutes: float, rate: float, rows: Sequence[Losses]) -> None:
+def _log(
+    path: Path, step: int, minutes: float, rate: float, rows: Sequence[Any], columns: Sequence[str]
+) -> None:
     """Append the means over `rows` to the log."""
     new = not path.exists()
     means: list[float] = []
-    for name in LOG_COLUMNS[3:]:
+    for name in columns[3:]:
         values = [float(torch.as_tensor(getattr(row, name)).detach()) for row in rows]
         seen = [v for v in values if v == v]
         means.append(sum(seen) / len(seen) if seen else float("nan"))
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
         if new:
-            writer.writerow(LOG_COLUMNS)
+            writer.writerow(columns)
         writer.writerow([step, f"{minutes:.2f}", f"{rate:.2e}", *(f"{m:.4f}" for m in means)])

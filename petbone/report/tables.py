@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows, and the rows of bones that are outside the field of view."""
+    """Columns and rows, and the rows of bones that were not found."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
