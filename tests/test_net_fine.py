@@ -13,7 +13,7 @@ from petbone.errors import InputError
 from petbone.net.fine import FineConfig, FineNet, build_fine
 from petbone.net.fine_anatomy import FineAnatomy
 from petbone.net.fine_synth import Detail, FineSynthesizer, draw_detail
-from petbone.net.fine_train import fine_loss, patches, train_fine
+from petbone.net.fine_train import fine_loss, patches, train_fine, ways
 from petbone.net.scene import draw_scene
 from petbone.net.unet import build_unet
 from petbone.net.weights import load_fine, load_weights, save_weights
@@ -61,7 +61,7 @@ def test_a_seed_gives_one_patch_and_another_seed_another():
 def test_the_patch_lies_where_it_was_asked_for():
     """Round the middle of a ball of 16 mm all is bone, and as much of the patch as the ball fills."""
     patch = rendered(1, (0.0, -110.0, 190.0))
-    assert patch.bone[14:18, 14:18, 14:18].all()
+    assert (patch.bone[14:18, 14:18, 14:18] == 1).all()
     assert 0.06 < patch.bone.float().mean() < 0.35
 
 
@@ -69,7 +69,7 @@ def test_bone_is_brighter_than_soft_tissue_and_the_coarse_answer_knows_it():
     brighter, related = [], []
     for seed in range(8):
         patch = rendered(seed, (0.0, -110.0, 160.0))
-        bone = patch.bone > 0
+        bone = patch.label > 0
         body = ~bone & (patch.hu > -300)
         brighter.append(float(patch.hu[bone].mean() - patch.hu[body].mean()))
         related.append(float(np.corrcoef(patch.coarse.flatten(), bone.flatten())[0, 1]))
@@ -92,7 +92,34 @@ def test_some_patches_have_no_coarse_answer_or_no_bone():
     synthesizer = FineSynthesizer([tiny_fine_anatomy()], replace(TINY_FINE_SYNTH, zeros_share=1.0))
     assert not synthesizer.patch(0).coarse.any()
     boneless = FineSynthesizer([tiny_fine_anatomy()], replace(TINY_FINE_SYNTH, boneless_share=1.0))
-    assert not any(boneless.patch(n).bone.any() for n in range(3))
+    assert not any(boneless.patch(n).bone.any() or boneless.patch(n).label.any() for n in range(3))
+
+
+def test_a_middle_is_where_the_ball_is():
+    """The ball of the asked-for place lies in the middle of the patch, the next one 40 mm away from it."""
+    for seed in range(3):
+        patch = rendered(seed, (0.0, -110.0, 190.0))
+        inside = torch.nonzero(patch.label == 16).float().mean(0)
+        assert torch.linalg.norm(patch.middle[16] - inside) < 2
+        assert torch.linalg.norm(patch.middle[16] - 15.5) < 4
+        assert 30 < 1.5 * torch.linalg.norm(patch.middle[16] - patch.middle[17]) < 50
+        assert patch.middle[3].isnan().all()
+
+
+def test_the_way_leads_from_every_voxel_to_the_middle_of_its_vertebra():
+    patch = rendered(1, (0.0, -110.0, 175.0))
+    index, way = ways(patch)
+    assert len(index) == int(((patch.label == 16) | (patch.label == 17)).sum()) > 100
+    there = torch.stack(torch.unravel_index(index, patch.label.shape)) + way
+    label = patch.label.flatten()[index].long()
+    assert torch.allclose(there.T, patch.middle[label], atol=1e-4)
+
+
+def test_the_part_of_a_voxel_that_is_bone_tells_the_border_between_voxels():
+    """The parts of bone add up to the volume of the ball better than whole voxels need to."""
+    patch = rendered(4, (0.0, -110.0, 190.0))
+    assert ((patch.bone > 0.05) & (patch.bone < 0.95)).any()
+    assert torch.equal(patch.label > 0, patch.bone > 0.5)
 
 
 def test_dark_marrow_stays_bone():
@@ -100,7 +127,7 @@ def test_dark_marrow_stays_bone():
     patch = rendered(2, (0.0, -110.0, 190.0), dark_hu=0.0, trabecular=0.0, slice_mm=1.0)
     middle = (slice(14, 18),) * 3
     assert patch.hu[middle].mean() < 90
-    assert patch.bone[middle].all()
+    assert (patch.label[middle] > 0).all()
 
 
 def test_every_weight_gets_a_gradient_and_the_loss_falls_on_one_patch():
@@ -161,6 +188,8 @@ def test_patches_of_workers_are_those_made_in_place():
             assert torch.equal(a.hu, b.hu)
             assert torch.equal(a.bone, b.bone)
             assert torch.equal(a.coarse, b.coarse)
+            assert torch.equal(a.label, b.label)
+            assert torch.equal(a.middle.nan_to_num(-1), b.middle.nan_to_num(-1))
 
 
 def test_both_nets_live_in_one_file(tmp_path):

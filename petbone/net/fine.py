@@ -1,18 +1,20 @@
-"""The net that draws the border of bone: a small U-Net at 1.5 mm that is shown the coarse net's answer.
+"""The net that draws the borders of bones: a small U-Net at 2 mm that is shown the coarse net's answer.
 
-It needs detail more than context (where bone may be is told to it), so it is narrow; one level at 12 mm costs
-next to nothing and lets it see a whole kidney.
+It needs detail more than context (where bone may be is told to it), so it is narrow; one level at 16 mm costs
+next to nothing and lets it see a whole kidney. Beside bone or not it says what tells touching bones apart:
+the kind of bone, and for a vertebra the way to its middle.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from petbone.net.kinds import KINDS
 from petbone.net.unet import Block
 
 LOGIT_UNIT = 3.0
@@ -22,9 +24,10 @@ LOGIT_UNIT = 3.0
 class FineConfig:
     """Every number of the network. `widths`: channels at 1, 2, 4, 8 times `input_mm`."""
 
-    widths: tuple[int, ...] = (16, 32, 64, 96)
+    widths: tuple[int, ...] = (16, 32, 64, 128)
     groups: int = 8
-    input_mm: float = 1.5
+    kinds: int = len(KINDS)
+    input_mm: float = 2.0
 
     @property
     def multiple(self) -> int:
@@ -39,6 +42,15 @@ class FineConfig:
     def from_dict(values: dict[str, Any]) -> FineConfig:
         """Inverse of `as_dict`. Raises TypeError for an unknown key."""
         return FineConfig(**{**values, "widths": tuple(values["widths"])})
+
+
+class FineAnswer(NamedTuple):
+    """`bone` logits (N, 1, X, Y, Z); `kind` logits (N, kinds, ...) of `KINDS`, given bone; `way` (N, 3, ...)
+    to the middle of the voxel's own vertebra, in `CENTRE_UNIT_MM`."""
+
+    bone: Tensor
+    kind: Tensor
+    way: Tensor
 
 
 def _pointwise(layer: nn.Module, x: Tensor) -> Tensor:
@@ -65,6 +77,9 @@ class FineNet(nn.Module):
         self.up = nn.ModuleList(nn.Conv3d(skip, skip, 3, 1, 1, bias=False) for _, skip in pairs)
         self.up_norm = nn.ModuleList(nn.GroupNorm(min(groups, skip), skip) for _, skip in pairs)
         self.bone = nn.Linear(widths[0], 1)
+        # Which bone needs more context than where its border runs: both levels have a say.
+        self.which = nn.Linear(widths[0], config.kinds + 3)
+        self.which_wide = nn.Linear(widths[1], config.kinds + 3)
         nn.init.constant_(self.bone.bias, -2.0)  # most voxels are no bone
 
     def windows(self, hu: Tensor, coarse: Tensor) -> Tensor:
@@ -74,18 +89,22 @@ class FineNet(nn.Module):
         shown = torch.cat([wide, narrow, (coarse / LOGIT_UNIT).clamp(-2.0, 2.0)], 1)
         return shown.contiguous(memory_format=torch.channels_last_3d)
 
-    def forward(self, hu: Tensor, coarse: Tensor) -> Tensor:
-        """HU and coarse bone logit to bone logit, all (N, 1, X, Y, Z) with voxels of `input_mm`."""
+    def forward(self, hu: Tensor, coarse: Tensor) -> FineAnswer:
+        """Answers for HU and coarse bone logit, both (N, 1, X, Y, Z) with voxels of `input_mm`."""
         x = nnf.silu(self.stem_norm(self.stem(self.windows(hu, coarse))))
         skips = [x]
         for down in self.down:
             x = down(x)
             skips.append(x)
         levels = list(zip(self.narrow, self.up, self.up_norm, skips[:-1], strict=True))
+        wide = x
         for narrow, up, norm, skip in reversed(levels):
+            wide = x
             x = nnf.interpolate(_pointwise(narrow, x), scale_factor=2, mode="nearest").add_(skip)
             x = nnf.silu(norm(up(x)))
-        return _pointwise(self.bone, x)
+        which = nnf.interpolate(_pointwise(self.which_wide, wide), scale_factor=2, mode="nearest")
+        which = which + _pointwise(self.which, x)
+        return FineAnswer(_pointwise(self.bone, x), which[:, :-3], which[:, -3:])
 
 
 def build_fine(config: FineConfig) -> FineNet:

@@ -1,6 +1,6 @@
-"""Patches for the fine net: synthetic CT at 1.5 mm, the truth, and what the coarse net might say of it.
+"""Patches for the fine net: synthetic CT at 2 mm, the truth, and what the coarse net might say of it.
 
-The scene is that of the coarse net (`scene.draw_scene`) with a field of 96 mm placed where borders are hard:
+The scene is that of the coarse net (`scene.draw_scene`) with a field of 128 mm placed where borders are hard:
 beside a bone, in an organ full of contrast medium, in costal cartilage, behind the back. The bones are
 rendered from their depth map, so cortex, marrow and calcifications vary from patch to patch.
 """
@@ -16,12 +16,14 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from petbone.anatomy import BONES
-from petbone.net.anatomies import Tissue
+from petbone.net.anatomies import Anatomy, Tissue
 from petbone.net.fine_anatomy import DEPTH_STEP_MM, DEPTH_ZERO, SKIN, FineAnatomy
 from petbone.net.scene import Scene, SynthConfig, draw_scene
 from petbone.net.synth import Synthesizer
 
 LOGIT_LIMIT = 6.0
+REACH_MM = 45.0  # from a vertebra's rim to its middle, at most
+LATTICE_MM = 5.0
 CORTEX_MM = {"femur": 4.0, "humerus": 3.0, "skull": 2.0, "mandible": 2.2, "clavicle": 1.6, "hip": 1.4}
 CORTEX_DEFAULT_MM = 1.0
 BRIGHT = {  # tissues that take contrast medium or lime, and how often a patch is centred in them
@@ -43,7 +45,7 @@ BRIGHT = {  # tissues that take contrast medium or lime, and how often a patch i
 
 def _scene_config() -> SynthConfig:
     return SynthConfig(
-        spacing_mm=1.5,
+        spacing_mm=2.0,
         sizes_x=(64,),
         sizes_y=(64,),
         sizes_z=(64,),
@@ -76,11 +78,15 @@ class FineSynthConfig:
 
 @dataclass(frozen=True, eq=False)
 class FineSample:
-    """`hu` and `coarse` (logit) float32, `bone` uint8 of 0 and 1; all (X, Y, Z)."""
+    """`hu` and `coarse` (logit) float32, `bone` float32 (the part of a voxel that is bone) and `label` uint8,
+    0 where less than half of a voxel is bone; all (X, Y, Z). `middle` (256, 3): the middle of every vertebra
+    by its label, in voxels of the patch; NaN where it is not near."""
 
     hu: Tensor
     bone: Tensor
     coarse: Tensor
+    label: Tensor
+    middle: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,13 +186,41 @@ class FineSynthesizer(Synthesizer):
         soft = hu
         hu = self._bones(scene, hu, whole - core, core, label, noise)
         hu = hu + core * self._marrow(scene, detail, depth - shell, label, noise)
-        bone = (depth > 0).to(torch.uint8)
-        coarse = self._coarse(scene, detail, bone, soft, noise)
+        solid = depth > 0
+        coarse = self._coarse(scene, detail, solid, soft, noise)
         hu = self._read(detail, hu, noise, step)
         # The scanner of the coarse samples adds metal, streaks and a kernel's blur; its noise is done, and
         # the edge of a round field is nearly straight within a patch.
         hu = self._scanner(replace(scene, noise_hu=0.0, round_field=False), hu, patient, noise)
-        return FineSample(hu=hu, bone=bone, coarse=coarse)
+        return FineSample(
+            hu=hu,
+            bone=whole,
+            coarse=coarse,
+            label=torch.where(solid, label, torch.zeros_like(label)),
+            middle=self._middles(scene),
+        )
+
+    def _middles(self, scene: Scene) -> Tensor:
+        """Middles of the vertebrae in and round the patch, (256, 3) in its voxels: means over a lattice that
+        reaches half a vertebra further than the patch."""
+        size = [round((n * scene.spacing_mm + 2 * REACH_MM) / LATTICE_MM) for n in scene.shape]
+        wide = replace(
+            scene,
+            shape=(size[0], size[1], size[2]),
+            spacing_mm=LATTICE_MM,
+            warp_mm=np.zeros((3, 2, 2, 2), np.float32),
+        )
+        patient = self._patient_mm(wide)
+        base = self.fine[scene.anatomy].base
+        standard = self._standard_mm(wide, patient)
+        label, cortex, spongiosa = self._nearest(base, standard, (base.labels, base.cortex, base.spongiosa))
+        solid = cortex.int() + spongiosa.int() > 128
+        flat = torch.where(solid, label, torch.zeros_like(label)).flatten().long()
+        count = torch.bincount(flat, minlength=256)
+        middle = torch.stack([torch.bincount(flat, axis.flatten(), minlength=256) for axis in patient], 1)
+        middle = middle / count[:, None] / scene.spacing_mm
+        middle = middle + (torch.tensor(scene.shape, device=self.device) - 1) / 2
+        return middle.masked_fill((count < 8)[:, None], torch.nan).float()
 
     def _look_up_fine(self, scene: Scene, standard: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Depth in mm, outside_mm (linear); label, tissue (nearest). Cuts the maps round the patch first."""
@@ -195,17 +229,19 @@ class FineSynthesizer(Synthesizer):
         depth = self._linear(anatomy.depth, anatomy.low_mm, anatomy.spacing_mm, standard, 0)
         depth_mm = (depth - DEPTH_ZERO) * DEPTH_STEP_MM * float(scene.scale.mean())
         outside = self._linear(base.outside_mm, base.low_mm, base.spacing_mm, standard, None)
+        label, tissue = self._nearest(base, standard, (base.labels, base.tissue))
+        return depth_mm, outside, label, tissue
+
+    def _nearest(self, base: Anatomy, standard: Tensor, maps: Sequence[np.ndarray]) -> list[Tensor]:
+        """Nearest look-up in maps of an anatomy, of which only the part round the places is read."""
         index, box = _crop(base.labels.shape, base.low_mm, base.spacing_mm, standard)
         size = [s.stop - s.start for s in box]
         near = index.round().long()
         for axis, n in enumerate(size):
             near[axis].clamp_(0, n - 1)
         flat = (near[0] * size[1] + near[1]) * size[2] + near[2]
-        label, tissue = (
-            torch.from_numpy(np.ascontiguousarray(m[box])).to(self.device).reshape(-1)[flat]
-            for m in (base.labels, base.tissue)
-        )
-        return depth_mm, outside, label, tissue
+        parts = (torch.from_numpy(np.ascontiguousarray(m[box])).to(self.device) for m in maps)
+        return [part.reshape(-1)[flat] for part in parts]
 
     def _linear(
         self,
@@ -316,7 +352,7 @@ def draw_detail(rng: np.random.Generator, config: FineSynthConfig, device: torch
     cortex *= rng.uniform(*config.cortex_factor)
     shift = (0, 0, 0)
     if rng.random() < config.shifted_share:
-        x, y, z = (int(n) for n in rng.integers(-3, 4, 3))
+        x, y, z = (int(n) for n in rng.integers(-2, 3, 3))
         shift = (x, y, z)
     lime = None
     if rng.random() < config.lime_share:

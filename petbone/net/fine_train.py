@@ -1,4 +1,4 @@
-"""Train the fine net on synthetic patches: the loop of `train.py`, with batches of patches and one head.
+"""Train the fine net on synthetic patches: the loop of `train.py`, with batches of patches.
 
 As there, patch number k of a run is always the same, and a checkpoint holds all that the rest depends on.
 """
@@ -22,55 +22,111 @@ from petbone.net.device import mixed_precision
 from petbone.net.fine import FineConfig, FineNet, build_fine
 from petbone.net.fine_anatomy import FineAnatomy
 from petbone.net.fine_synth import FineSample, FineSynthConfig, FineSynthesizer
+from petbone.net.kinds import VERTEBRA_KIND, kind_of_label
 from petbone.net.train import Kind, TrainConfig, load_checkpoint, run, sample_seed
+from petbone.net.unet import CENTRE_UNIT_MM
 from petbone.net.weights import load_fine
 
-LOG_COLUMNS = ("step", "minutes", "rate", "loss", "bone", "dice", "bone_dice", "found_share", "false_share")
+LOG_COLUMNS = (
+    "step",
+    "minutes",
+    "rate",
+    "loss",
+    "bone",
+    "dice",
+    "kind",
+    "way",
+    "bone_dice",
+    "found_share",
+    "false_share",
+    "kind_share",
+    "way_mm",
+)
 
 
 @dataclass(frozen=True)
 class FineLosses:
-    """The parts of the loss, and shares worth plotting: hard Dice, truth found, and what was said that is
-    false; the last two are NaN in a batch without bone."""
+    """The parts of the loss, and what is worth plotting: hard Dice, truth found, what was said that is false,
+    kinds named right, and the mean error of the way to a vertebra's middle. NaN where a batch has none."""
 
     loss: Tensor
     bone: float
     dice: float
+    kind: float
+    way: float
     bone_dice: float
     found_share: float
     false_share: float
+    kind_share: float
+    way_mm: float
 
 
 def stacked(patches: Sequence[FineSample]) -> tuple[Tensor, Tensor, Tensor]:
-    """HU, coarse logit and truth of a batch, (N, 1, X, Y, Z) float32."""
+    """HU, coarse logit and part of bone of a batch, (N, 1, X, Y, Z) float32."""
     hu, coarse, bone = (
         torch.stack([getattr(p, name) for p in patches])[:, None] for name in ("hu", "coarse", "bone")
     )
     return hu.float(), coarse.float(), bone.float()
 
 
+def ways(patch: FineSample) -> tuple[Tensor, Tensor]:
+    """Voxels of vertebrae whose middle is known, flat indices (n,), and the way there (3, n) in voxels."""
+    label = patch.label.flatten().long()
+    known = ~patch.middle[:, 0].isnan()
+    known &= torch.from_numpy(kind_of_label() == VERTEBRA_KIND).to(label.device)
+    index = torch.nonzero(known[label])[:, 0]
+    here = torch.stack(torch.unravel_index(index, patch.label.shape))
+    return index, patch.middle[label[index]].T - here
+
+
 def fine_loss(model: FineNet, patches: Sequence[FineSample], dtype: torch.dtype | None) -> FineLosses:
-    """Cross-entropy and soft Dice over the batch."""
+    """Cross-entropy and soft Dice over the batch; over its bone the kind, over its vertebrae the way."""
     hu, coarse, truth = stacked(patches)
     with torch.autocast(hu.device.type, dtype) if dtype else nullcontext():
-        logits = model(hu, coarse)
-    logits = logits.float()
+        answer = model(hu, coarse)
+    logits = answer.bone.float()
     chance = logits.sigmoid()
+    # The truth is a part of a voxel: a logit of 0 then lies where the border lies, between voxels too.
     cross = nnf.binary_cross_entropy_with_logits(logits, truth)
     # Over the whole batch: a patch without bone would otherwise weigh as much as one full of it.
     overlap = 2 * (chance * truth).sum()
     dice = 1 - (overlap + 200) / (chance.sum() + truth.sum() + 200)
-    # A mean of the cross-entropy over mostly easy voxels is small; the factor brings the two into balance.
-    loss = 4 * cross + dice
-    hard, is_bone = logits > 0, truth > 0
-    both, said, there = (int(n) for n in ((hard & is_bone).sum(), hard.sum(), is_bone.sum()))
+    label = torch.stack([p.label for p in patches])
+    kind = torch.from_numpy(kind_of_label()).to(hu.device)[label.long()].long()
+    bone = kind > 0
+    kind_loss = way_loss = logits.sum() * 0
+    kind_share = way_mm = float("nan")
+    if bool(bone.any()):
+        scores = answer.kind.float().movedim(1, -1)[bone]
+        wanted = kind[bone] - 1
+        weight = torch.bincount(wanted, minlength=scores.shape[1]).float().rsqrt()[wanted]
+        each = nnf.cross_entropy(scores, wanted, reduction="none")
+        kind_loss = (each * weight).sum() / weight.sum()
+        kind_share = float((scores.argmax(1) == wanted).float().mean())
+    errors = []
+    unit = model.config.input_mm / CENTRE_UNIT_MM
+    for said, patch in zip(answer.way.float(), patches, strict=True):
+        index, way = ways(patch)
+        errors.append(said.flatten(1)[:, index] - way * unit)
+    error = torch.cat(errors, 1)
+    if error.shape[1]:
+        way_loss = nnf.smooth_l1_loss(error, torch.zeros_like(error), beta=0.1)
+        way_mm = float(error.detach().norm(dim=0).mean()) * CENTRE_UNIT_MM
+    # A mean of the cross-entropy over mostly easy voxels is small; the factor brings the parts into balance.
+    loss = 4 * cross + dice + 0.5 * kind_loss + way_loss
+    hard, is_bone = logits > 0, truth > 0.5
+    both, said_all, there = (int(n) for n in ((hard & is_bone).sum(), hard.sum(), is_bone.sum()))
     return FineLosses(
         loss=loss,
         bone=cross.item(),
         dice=dice.item(),
-        bone_dice=(2 * both + 1) / (said + there + 1),
+        kind=kind_loss.item(),
+        way=way_loss.item(),
+        bone_dice=(2 * both + 1) / (said_all + there + 1),
         found_share=both / there if there else float("nan"),
-        false_share=(said - both) / said if said and there else float("nan"),
+        false_share=(said_all - both) / said_all if said_all and there else float("nan"),
+        kind_share=kind_share,
+        way_mm=way_mm,
     )
 
 
@@ -83,7 +139,14 @@ def _generate(
     synthesizer = FineSynthesizer(_opened(anatomies), synth)
     for seed in seeds:
         patch = synthesizer.patch(seed)
-        item = (seed, patch.hu.half().numpy(), patch.bone.numpy(), patch.coarse.half().numpy())
+        item = (
+            seed,
+            patch.hu.half().numpy(),
+            patch.bone.half().numpy(),
+            patch.coarse.half().numpy(),
+            patch.label.numpy(),
+            patch.middle.numpy(),
+        )
         while True:
             try:
                 queue.put(item, timeout=5)
@@ -126,14 +189,13 @@ def patches(
         for start in range(first, last, batch):
             found = []
             for seed in range(start, start + batch):
-                came, hu, bone, coarse = queues[(seed - first) % config.workers].get(timeout=300)
+                came, hu, bone, coarse, label, middle = queues[(seed - first) % config.workers].get(
+                    timeout=300
+                )
                 if came != seed:
                     raise RuntimeError(f"patch {came} came for patch {seed}")
-                found.append(
-                    FineSample(
-                        torch.from_numpy(hu).float(), torch.from_numpy(bone), torch.from_numpy(coarse).float()
-                    )
-                )
+                whole = [torch.from_numpy(part) for part in (hu, bone, coarse, label, middle)]
+                found.append(FineSample(*(part.float() for part in whole[:3]), *whole[3:]))
             yield found
     finally:
         for process in processes:
@@ -142,7 +204,8 @@ def patches(
 
 def _halved(patch: FineSample) -> FineSample:
     """Rounded as patches are that travel between processes, so that both ways give the same run."""
-    return FineSample(patch.hu.half().float(), patch.bone, patch.coarse.half().float())
+    halved = (part.half().float() for part in (patch.hu, patch.bone, patch.coarse))
+    return FineSample(*halved, patch.label, patch.middle)
 
 
 def _start(path: Path, device: torch.device) -> dict[str, Any]:
