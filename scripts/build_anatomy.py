@@ -2,8 +2,8 @@
 
     python scripts/build_anatomy.py --meshes ../shared/anatomy/skeleton --cache ~/.cache/petbone/anatomy
 
-Reads the 62 binary STL files (LPS mm, one frame), writes one compressed .npz per posture (arms down, arms
-up) with the maps that `petbone.net.synth.Anatomy` holds. Sources and licences: docs/training.md.
+Reads the 62 binary STL files (LPS mm, one frame), writes one compressed .npz per posture (arms down, up,
+wide and so on) with the maps that `petbone.net.synth.Anatomy` holds. Sources and licences: docs/training.md.
 """
 
 from __future__ import annotations
@@ -63,7 +63,25 @@ class Raise:
     back: float
 
 
-POSTURES = {"arms_up": Raise(22, 40, 150, 12), "arms_wide": Raise(15, 28, 110, -25)}
+POSTURES = {
+    "arms_up": Raise(22, 40, 150, 12),
+    "arms_wide": Raise(15, 28, 110, -25),
+    "arms_over": Raise(28, 44, 186, 8),  # elbows close to the skull
+    "arms_front": Raise(2, 4, 3, 24),  # as when the hands lie on the belly
+}
+# The lower ribs of the meshes lie too high on their vertebrae. By rib, mm by which all of it comes down and by
+# which it comes down more behind its joint. Both grow with the number, so that ribs keep clear of each other.
+RIB_DROP_MM = {
+    7: (2.0, 4.0),
+    8: (3.5, 8.0),
+    9: (4.0, 9.0),
+    10: (9.0, 19.0),
+    11: (13.0, 28.0),
+    12: (18.0, 34.0),
+}
+RIB_BEND_MM = 18.0
+# How far they come down in each posture: raised arms lift the ribs.
+RIB_DROPS = {"arms_down": 1.1, "arms_up": 0.9, "arms_wide": 1.0, "arms_over": 0.85, "arms_front": 1.15}
 
 
 def raise_arms(meshes: dict[str, np.ndarray], by: Raise) -> dict[str, np.ndarray]:
@@ -81,6 +99,36 @@ def raise_arms(meshes: dict[str, np.ndarray], by: Raise) -> dict[str, np.ndarray
         raised = turn(turn(humerus, head, 1, sign * by.humerus), head, 0, by.back)
         moved[f"humerus_{side}"] = raised + shift
     return moved
+
+
+def lower_ribs(meshes: dict[str, np.ndarray], part: float) -> dict[str, np.ndarray]:
+    """Ribs 7 to 12 bent downwards behind their joints with the spine, by `part` of `RIB_DROP_MM`.
+
+    A rib's slope grows at its joint and is as before beyond: turned as a whole, the tips of the long ribs
+    would reach the pelvis. Front ends that meet the costal cartilage stay where they are.
+    """
+    moved = dict(meshes)
+    for number, (all_mm, bend_mm) in RIB_DROP_MM.items():
+        for side in ("left", "right"):
+            rib = meshes[f"rib_{side}_{number}"].copy()
+            points = rib.reshape(-1, 3)
+            middle = np.abs(points[:, 0])
+            joint = points[middle < middle.min() + 6].mean(0)
+            away_mm = np.linalg.norm(rib[..., :2] - joint[:2], axis=-1)
+            drop = all_mm + bend_mm * (1 - np.exp(-away_mm / RIB_BEND_MM))
+            if number <= 10:
+                front = rib[..., 1].max()
+                back = ((front - rib[..., 1]) / (0.5 * (front - joint[1]))).clip(0, 1)
+                drop = drop * back**2 * (3 - 2 * back)
+            rib[..., 2] -= part * drop
+            moved[f"rib_{side}_{number}"] = rib
+    return moved
+
+
+def posed(meshes: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The meshes in a posture: `arms_down` or one of `POSTURES`. Bones that stay are the same arrays."""
+    lowered = lower_ribs(meshes, RIB_DROPS[name])
+    return raise_arms(lowered, POSTURES[name]) if name in POSTURES else lowered
 
 
 def build(meshes: dict[str, np.ndarray], name: str, frame: Frame) -> Anatomy:
@@ -130,10 +178,10 @@ def main() -> None:
     cache = options.cache.expanduser()
     cache.mkdir(parents=True, exist_ok=True)
     meshes = load_meshes(options.meshes)
-    standard = build(meshes, "arms_down", FRAME)
+    standard = build(posed(meshes, "arms_down"), "arms_down", FRAME)
     keep(standard, cache)
-    for name, by in POSTURES.items():
-        keep(build(raise_arms(meshes, by), name, FRAME), cache)
+    for name in POSTURES:
+        keep(build(posed(meshes, name), name, FRAME), cache)
     for name in phantom_anatomy.SHAPES:
         keep(phantom_anatomy.build(name, standard), cache)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import phantom_anatomy
 import voxelise
-from build_anatomy import FRAME, POSTURES, SKULL_WALL_MM, load_meshes, raise_arms
+from build_anatomy import FRAME, POSTURES, SKULL_WALL_MM, load_meshes, posed
 from scipy import ndimage
 from voxelise import Frame
 
@@ -74,10 +74,11 @@ def painted(shape: tuple[int, ...], parts: Iterator[Part] | list[Part]) -> np.nd
 
 def mesh_depths(meshes: dict[str, np.ndarray], frame: Frame) -> Iterator[tuple[str, np.ndarray]]:
     """Depth maps of the postures; bones that do not move are made once."""
-    still = {b.name: mesh_part(meshes[b.name], frame, b.name) for b in BONES}
+    down = posed(meshes, "arms_down")
+    still = {b.name: mesh_part(down[b.name], frame, b.name) for b in BONES}
     yield "arms_down", painted(frame.shape, list(still.values()))
-    for name, by in POSTURES.items():
-        moved = raise_arms(meshes, by)
+    for name in POSTURES:
+        moved = posed(meshes, name)
         parts = (
             still[n] if moved[n] is meshes[n] else mesh_part(moved[n], frame, n)
             for n in (b.name for b in BONES)
