@@ -12,6 +12,8 @@ from petbone.phantom.skeleton import Shape
 
 SPACING_MM = 2.0
 STATURE_MM = 1670.0  # that of the mesh skeleton, in whose frame places are told
+# Standard mm of the phantom's origin (the top of its sacrum), where there is no mesh skeleton to compare with.
+ORIGIN_MM = np.array([0.0, -117.0, 968.0])
 SHAPES = {
     "phantom_up": Shape(arms_up=True),
     "phantom_up_flat": Shape(kyphosis=0.6, lordosis=0.7, arms_up=True),
@@ -47,10 +49,27 @@ def centres_mm(labels: np.ndarray, low_mm: np.ndarray, spacing_mm: float) -> dic
     return {n: low_mm + (np.array(at) + 0.5) * spacing_mm for n, at in zip(found, index, strict=True)}
 
 
-def build(name: str, standard: Anatomy) -> Anatomy:
-    """One phantom, shifted so that its spine and pelvis lie where those of `standard` do."""
+def shift_mm(
+    name: str, labels: np.ndarray, low_mm: np.ndarray, spacing_mm: float, standard: Anatomy
+) -> np.ndarray:
+    """(3,) from the phantom's frame to the standard one: the median over vertebrae and pelvis."""
+    own = centres_mm(labels, low_mm, spacing_mm)
+    bone = (standard.cortex.astype(int) + standard.spongiosa) > 100
+    theirs = centres_mm(np.where(bone, standard.labels, 0), np.array(standard.low_mm), standard.spacing_mm)
+    trunk = [n for n in own if n in theirs and (n <= 17 or 47 <= n <= 56)]
+    gaps = np.array([theirs[n] - own[n] for n in trunk])
+    shift = np.asarray(np.median(gaps, 0))
+    print(f"{name}: rest after the shift, largest {np.abs(gaps - shift).max(0).round()} mm")
+    return shift
+
+
+def build(
+    name: str, standard: Anatomy | None, shape: Shape | None = None, spacing_mm: float = SPACING_MM
+) -> Anatomy:
+    """One phantom, shifted so that its spine and pelvis lie where those of `standard` do (without: nearly)."""
+    shape = shape or SHAPES[name]
     spec = PhantomSpec(
-        ct_spacing_mm=(SPACING_MM,) * 3, stature_mm=STATURE_MM, shape=SHAPES[name], tracers=(), hotspots=()
+        ct_spacing_mm=(spacing_mm,) * 3, stature_mm=STATURE_MM, shape=shape, tracers=(), hotspots=()
     )
     body = anatomy(spec)
     labels = np.ascontiguousarray(body.bones)
@@ -64,20 +83,14 @@ def build(name: str, standard: Anatomy) -> Anatomy:
         tissue[value] = KINDS[kind]
     inner = (body.tissues != TISSUES["air"]) & (body.tissues != TISSUES["fat"])
     inner = ndimage.binary_closing(inner, iterations=2) | inner
-    outside = ndimage.distance_transform_edt(~inner, sampling=SPACING_MM)
-    distance, nearest = ndimage.distance_transform_edt(~solid, sampling=SPACING_MM, return_indices=True)
-    low = np.array([axis[0] for axis in (body.axes.x, body.axes.y, body.axes.z)]) - SPACING_MM / 2
-    own = centres_mm(labels, low, SPACING_MM)
-    bone = (standard.cortex.astype(int) + standard.spongiosa) > 100
-    theirs = centres_mm(np.where(bone, standard.labels, 0), np.array(standard.low_mm), standard.spacing_mm)
-    trunk = [n for n in own if n in theirs and (n <= 17 or 47 <= n <= 56)]
-    gaps = np.array([theirs[n] - own[n] for n in trunk])
-    low = low + np.median(gaps, 0)
-    print(f"{name}: rest after the shift, largest {np.abs(gaps - np.median(gaps, 0)).max(0).round()} mm")
+    outside = ndimage.distance_transform_edt(~inner, sampling=spacing_mm)
+    distance, nearest = ndimage.distance_transform_edt(~solid, sampling=spacing_mm, return_indices=True)
+    low = np.array([axis[0] for axis in (body.axes.x, body.axes.y, body.axes.z)]) - spacing_mm / 2
+    low = low + (ORIGIN_MM if standard is None else shift_mm(name, labels, low, spacing_mm, standard))
     return Anatomy(
         name=name,
         low_mm=(float(low[0]), float(low[1]), float(low[2])),
-        spacing_mm=SPACING_MM,
+        spacing_mm=spacing_mm,
         labels=np.where(distance <= 6, labels[tuple(nearest)], 0).astype(np.uint8),
         cortex=np.round(cortex * 255).astype(np.uint8),
         spongiosa=np.round((whole - cortex) * 255).astype(np.uint8),
