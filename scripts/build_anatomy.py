@@ -69,8 +69,8 @@ POSTURES = {
     "arms_over": Raise(28, 44, 186, 8),  # elbows close to the skull
     "arms_front": Raise(2, 4, 3, 24),  # as when the hands lie on the belly
 }
-# The lower ribs of the meshes lie too high on their vertebrae. By rib, mm by which all of it comes down and by
-# which it comes down more behind its joint. Both grow with the number, so that ribs keep clear of each other.
+# The lower ribs of the meshes lie too high on their vertebrae. By rib, mm by which all of it comes down, and
+# by which it comes down more behind its joint. Both grow downwards, so that ribs keep clear of each other.
 RIB_DROP_MM = {
     7: (2.0, 4.0),
     8: (3.5, 8.0),
