@@ -50,11 +50,14 @@ class ChainRule:
     """How evidence is weighed. Spreads are of logarithms; the chances are of healthy adults' columns.
 
     `independent`: a net that is wrong in the middle of a chest is wrong in the same way all over it, so all
-    its votes together weigh as much as so many independent ones. `variant` is the chance of each of: 11 or 13
-    thoracic, 6 lumbar vertebrae.
+    its votes together weigh as much as so many independent ones. `slide`: the chance that it calls every
+    vertebra so many levels too high or too low; where neither first nor last rib, skull or sacrum is seen
+    nothing else can tell, and no name is surer than what is left. `variant` is the chance of each of: 11 or
+    13 thoracic, 6 lumbar vertebrae.
     """
 
     independent: float = 5.0
+    slide: tuple[float, ...] = (0.18, 0.02)  # by one level up or down (each), by two
     floor: float = 0.01
     gap_spread: float = 0.22
     size_spread: float = 0.4
@@ -66,6 +69,8 @@ class ChainRule:
     rib_on_other: float = 0.03
     sacrum_near_last: float = 0.95
     sacrum_near_other: float = 0.02
+    skull_near_first: tuple[float, float] = (0.9, 0.1)  # C1, C2
+    skull_near_other: float = 0.02
     no_vertebra: float = 0.03
     no_vertebra_looks: float = 0.3  # what the net's chance of a level is worth that should have none
 
@@ -76,8 +81,9 @@ class Seen:
 
     `chances` (len(LEVELS),): the net's mean chance of each level. `along_mm`: its place along the column,
     growing towards the feet. `ribs`: for left and right, whether a rib hangs on it (None: cannot be seen).
-    `sacrum_below`: whether the sacrum is the next bone below it (None: cannot be seen). `size`: how
-    much of it is seen, in any unit (None: not known, or cut by the field).
+    `sacrum_below`: whether the sacrum is the next bone below it, `skull_above`: the skull the next above it
+    (None: cannot be seen). `size`: how much of it is seen, in any unit (None: not known, or cut by the
+    field).
     """
 
     chances: F64
@@ -85,6 +91,7 @@ class Seen:
     ribs: tuple[bool | None, bool | None] = (None, None)
     sacrum_below: bool | None = None
     size: float | None = None
+    skull_above: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +159,24 @@ def _middle(values: F64) -> float:
     return float(np.median(known)) if len(known) else float("nan")
 
 
-def _evidence(seen: Sequence[Seen], rule: ChainRule) -> F64:
-    """(n, len(LEVELS)) log likelihood of what was seen of each vertebra by itself."""
+def _slid(chances: F64, levels: int) -> F64:
+    """What a net that calls every vertebra `levels` too low says of each level, from what one that does not
+    says; (..., len(LEVELS)) both."""
+    out = np.array(chances)
+    common = np.array(_COMMON)
+    says = np.arange(len(common)) + levels
+    known = (says >= 0) & (says < len(common))
+    out[..., common] = 0
+    out[..., common[known]] = chances[..., common[says[known]]]
+    return out
+
+
+def _evidence(seen: Sequence[Seen], rule: ChainRule, slide: int = 0) -> F64:
+    """(n, len(LEVELS)) log likelihood of what was seen of each vertebra by itself, where the net calls all of
+    them `slide` levels too low."""
     weight = min(1.0, rule.independent / len(seen))
     chances = np.array([one.chances for one in seen], float)
-    chances = chances / np.maximum(chances.sum(1, keepdims=True), 1e-9)
+    chances = _slid(chances / np.maximum(chances.sum(1, keepdims=True), 1e-9), slide)
     for rare in _RARE:  # the net does not know them: they look like the level before
         at = LEVELS.index(rare)
         chances[:, at] = np.maximum(chances[:, at], chances[:, at - 1])
@@ -166,13 +186,16 @@ def _evidence(seen: Sequence[Seen], rule: ChainRule) -> F64:
     rib = np.where(last, rule.rib_on_last, np.where(thoracic, rule.rib_on_thoracic, rule.rib_on_other))
     lowest = np.isin(LEVELS, [BY_NAME[n].id for n in ("L5", "L6")])
     sacrum = np.where(lowest, rule.sacrum_near_last, rule.sacrum_near_other)
+    skull = np.full(len(LEVELS), rule.skull_near_other)
+    skull[_levels("C1", "C2")] = rule.skull_near_first
     for n, one in enumerate(seen):
         # Left and right are not independent: both sides together count as one and a half.
         for there in one.ribs:
             if there is not None:
                 out[n] += 0.75 * np.log(rib if there else 1 - rib)
-        if one.sacrum_below is not None:
-            out[n] += np.log(sacrum if one.sacrum_below else 1 - sacrum)
+        for near, chance in ((one.sacrum_below, sacrum), (one.skull_above, skull)):
+            if near is not None:
+                out[n] += np.log(chance if near else 1 - chance)
     out += _sizes(seen, rule)[0][:, None]
     out[:, _NONE] = -np.inf
     if len(seen) > 2:
@@ -227,10 +250,23 @@ def number_column(seen: Sequence[Seen], rule: ChainRule | None = None) -> Chain:
     if (np.diff([one.along_mm for one in seen]) < 0).any():
         raise ValueError("vertebrae must be given from head to foot")
     rule = rule or ChainRule()
-    own, moves = _evidence(seen, rule), _moves(seen, rule)
-    n = len(seen)
+    moves = _moves(seen, rule)
+    slides = {0: 1 - 2 * sum(rule.slide)}
+    for by, chance in enumerate(rule.slide, start=1):
+        slides |= {by: chance, -by: chance}
+    runs = [_run(_evidence(seen, rule, by), moves, np.log(chance)) for by, chance in slides.items() if chance]
+    path = max(runs, key=lambda run: run[1])[0]
+    both = np.logaddexp.reduce([run[2] for run in runs], 0)
+    chances = np.exp(both - np.logaddexp.reduce(both, 1, keepdims=True))
+    return Chain(tuple(LEVELS[level] for level in path), chances)
+
+
+def _run(own: F64, moves: F64, start: float) -> tuple[list[int], float, F64]:
+    """The likeliest levels, their log likelihood, and (n, len(LEVELS)) that of all chains through each level;
+    `start` is added to all."""
+    n = len(own)
     best = own.copy()
-    came = np.zeros((n, len(LEVELS)), int)
+    came = np.zeros(own.shape, int)
     forward, backward = own.copy(), np.zeros_like(own)
     for k in range(1, n):
         options = best[k - 1][:, None] + moves[k - 1]
@@ -242,9 +278,7 @@ def number_column(seen: Sequence[Seen], rule: ChainRule | None = None) -> Chain:
     path = [int(best[-1].argmax())]
     for k in range(n - 1, 0, -1):
         path.append(int(came[k][path[-1]]))
-    both = forward + backward
-    chances = np.exp(both - np.logaddexp.reduce(both, 1, keepdims=True))
-    return Chain(tuple(LEVELS[level] for level in reversed(path)), chances)
+    return path[::-1], float(best[-1].max()) + start, forward + backward + start
 
 
 def hidden_after(chain: Chain) -> dict[int, int]:

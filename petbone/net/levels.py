@@ -23,6 +23,8 @@ U8 = npt.NDArray[np.uint8]
 VERTEBRA, RIB_LEFT, RIB_RIGHT = 251, 252, 253
 """Labels of a voxel that is known to be of a vertebra or of a rib of one side, but not yet of which."""
 
+LEAST_LANDMARK_MM3 = 5000.0  # of skull or sacrum, before a vertebra is numbered by it
+
 FAMILIES: dict[int, tuple[int, ...]] = {
     VERTEBRA: tuple(bone.id for bone in BONES if bone.group.endswith("_spine")),
     RIB_LEFT: tuple(bone.id for bone in BONES if bone.group == "ribs" and bone.side == "left"),
@@ -49,6 +51,8 @@ class LevelRule:
     # between vertebrae of the loin, which are at least `loin_mm`.
     sacrum_steps: tuple[float, float] = (1.0, 1.5)
     loin_mm: float = 28.0
+    # A vertebra whose middle is nearer to the skull than the first is C1 or C2, beyond the second neither.
+    skull_mm: tuple[float, float] = (32.0, 60.0)
     far_mm: float = 65.0  # no voxel of a vertebra is so far from the middle line of the column,
     piece_mm: float = 38.0  # and no piece of one begins so far from it
     candidate: float = 0.05
@@ -135,6 +139,11 @@ class _Voxels:
     shape: tuple[int, ...]
     step_mm: float
 
+    def bone(self, label: int) -> cKDTree | None:
+        """Where a bone is, in mm; None where there is too little of it to believe in."""
+        points = self.index[self.family == label] * self.step_mm
+        return cKDTree(points) if len(points) * self.step_mm**3 > LEAST_LANDMARK_MM3 else None
+
 
 def _decide(column: Column, spine: Ints, scene: _Voxels, rule: LevelRule) -> tuple[list[_Side], Chain]:
     """The ribs of both sides and the levels of a column."""
@@ -147,8 +156,7 @@ def _decide(column: Column, spine: Ints, scene: _Voxels, rule: LevelRule) -> tup
             scene.index[here], number, column, _column_number(levels), scene.step_mm, rule.instances
         )
         sides.append(_Side(name, here, number, ribs))
-    sacrum_mm = scene.index[scene.family == _SACRUM] * scene.step_mm
-    seen = _seen(column, levels, sides, sacrum_mm, scene.shape, scene.step_mm, rule)
+    seen = _seen(column, levels, sides, scene, rule)
     return sides, number_column(seen, rule.chain)
 
 
@@ -225,16 +233,14 @@ def _seen(
     column: Column,
     levels: F64,
     sides: list[_Side],
-    sacrum_mm: F64,
-    shape: tuple[int, ...],
-    step_mm: float,
+    scene: _Voxels,
     rule: LevelRule,
 ) -> list[Seen]:
     """What is seen of every vertebra."""
-    size = np.array(shape) * step_mm
+    size = np.array(scene.shape) * scene.step_mm
     lowest = np.diff(column.along_mm)[-4:]
     pitch = max(rule.loin_mm, float(np.median(lowest)) if len(lowest) else 0.0)
-    sacrum = cKDTree(sacrum_mm) if len(sacrum_mm) * step_mm**3 > 5000 else None
+    sacrum, skull = scene.bone(_SACRUM), scene.bone(_SKULL)
     out = []
     for k, middle in enumerate(column.middles_mm):
         inside = rule.edge_mm < middle[2] < size[2] - rule.edge_mm
@@ -248,8 +254,12 @@ def _seen(
             steps_away = float(sacrum.query(middle)[0]) / pitch
             near, far = rule.sacrum_steps
             below = True if steps_away < near else False if steps_away > far else None
+        above: bool | None = None
+        if skull is not None:
+            away_mm = float(skull.query(middle)[0])
+            above = True if away_mm < rule.skull_mm[0] else False if away_mm > rule.skull_mm[1] else None
         whole = float(column.votes[k]) if inside else None
-        out.append(Seen(levels[k], float(column.along_mm[k]), (ribs[0], ribs[1]), below, whole))
+        out.append(Seen(levels[k], float(column.along_mm[k]), (ribs[0], ribs[1]), below, whole, above))
     return out
 
 
