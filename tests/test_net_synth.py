@@ -8,9 +8,11 @@ import torch
 
 from net_fixtures import BALLS, TINY_SYNTH, tiny_anatomy
 from petbone.errors import InputError
-from petbone.net.anatomies import Anatomy
-from petbone.net.scene import draw_scene
+from petbone.net.anatomies import Anatomy, Tissue
+from petbone.net.clutter import Clutter, Rest, draw_clutter, paint
+from petbone.net.scene import Scene, SynthConfig, draw_scene
 from petbone.net.synth import PLACE_ORIGIN_MM, Synthesizer
+from petbone.net.variants import SHARES, Implant, eleven_ribs, kyphosis, scoliosis, squeezed, with_variants
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,157 @@ def test_anatomy_survives_its_file(tmp_path):
     assert read.low_mm == anatomy.low_mm
     assert np.array_equal(read.labels, anatomy.labels)
     assert np.array_equal(read.tissue, anatomy.tissue)
+
+
+PLAIN = replace(TINY_SYNTH, variants=0.0)
+
+
+def plain_scene(seed: int = 4) -> Scene:
+    """A sample without variants, noise, blur and metal, so that what a variant does can be seen."""
+    scene = draw_scene(np.random.default_rng(seed), [tiny_anatomy()], PLAIN)
+    return replace(
+        scene, noise_hu=0.0, streak_hu=0.0, metal=0, round_field=False, blur=(0, 0, 0), lesions=(0, 0)
+    )
+
+
+def test_every_variant_keeps_samples_sound_and_repeatable():
+    anatomy = tiny_anatomy()
+    synthesizer = Synthesizer([anatomy], PLAIN)
+    for n, (_, change) in enumerate(SHARES):
+        first, again = (change(np.random.default_rng(n), plain_scene(), anatomy) for _ in range(2))
+        samples = [synthesizer.render(scene) for scene in (first, again)]
+        assert torch.equal(samples[0].hu, samples[1].hu)
+        assert torch.isfinite(samples[0].hu).all()
+        assert torch.isfinite(samples[0].place).all()
+        assert set(samples[0].bone.unique().tolist()) <= {0, *BALLS}
+
+
+def test_variants_are_as_frequent_as_asked():
+    def changed(factor: float) -> int:
+        scene = plain_scene()
+        drawn = [
+            with_variants(np.random.default_rng(n), scene, tiny_anatomy(), factor) is scene for n in range(60)
+        ]
+        return drawn.count(False)
+
+    assert changed(0.0) == 0
+    assert 5 < changed(1.0) < 50
+    assert changed(1e9) == 60
+
+
+def test_a_collapsed_vertebra_is_lower_and_the_rest_is_not():
+    curve = np.arange(100.0, 300.0, 2.0)
+    flat = squeezed(curve, 150.0, 170.0, 0.5, 250.0)
+    inside = (flat > 150) & (flat <= 170)
+    assert inside.sum() == pytest.approx(((curve > 150) & (curve <= 170)).sum() / 2, abs=1)
+    assert np.allclose(flat[curve >= 180], curve[curve >= 180])
+    assert np.allclose(np.diff(flat[flat < 148]), 2.0)
+
+
+def test_a_wedge_is_lower_in_front_than_at_the_back():
+    scene, anatomy = plain_scene(), tiny_anatomy()
+    synthesizer = Synthesizer([anatomy], PLAIN)
+    plain = synthesizer.render(scene)
+    changed = squeezed(scene.z_curve, 140.0, 160.0, 0.5, float(scene.z_curve[-1]))
+    wedged = synthesizer.render(replace(scene, wedge_mm=changed - scene.z_curve))
+    moved = (wedged.place - plain.place)[2].abs()
+    back = plain.place[1] < (-110 - PLACE_ORIGIN_MM[1] - 10) / 100
+    assert float(moved[back].max()) == 0
+    assert float(moved.max()) == pytest.approx(0.1, abs=0.02)  # half of 20 mm, in units of 100 mm
+
+
+def test_bends_move_the_spine_sideways_and_backwards():
+    scene, anatomy, rng = plain_scene(), tiny_anatomy(), np.random.default_rng(0)
+    assert np.array_equal(scoliosis(rng, scene, anatomy).y_bend_mm, scene.y_bend_mm)
+    high = replace(anatomy, low_mm=(-90.0, -190.0, 1100.0), spacing_mm=4.0)
+    assert np.ptp(scoliosis(rng, scene, high).x_bend_mm - scene.x_bend_mm) > 5
+    assert (kyphosis(rng, scene, high).y_bend_mm - scene.y_bend_mm).min() < -5
+
+
+def test_an_absent_bone_is_soft_tissue():
+    scene = plain_scene()
+    synthesizer = Synthesizer([tiny_anatomy()], PLAIN)
+    full, without = synthesizer.render(scene), synthesizer.render(replace(scene, absent=(17,)))
+    here = full.bone == 17
+    assert bool(here.any())
+    assert not (without.bone == 17).any()
+    assert float(without.hu[here].mean()) < float(full.hu[here].mean())
+    assert torch.equal(without.bone[~here], full.bone[~here])
+    for seed in range(8):
+        labels = eleven_ribs(np.random.default_rng(seed), scene, tiny_anatomy()).absent
+        assert set(labels) <= {29, 41}
+        assert labels
+
+
+def test_lime_brightens_its_tissue_only():
+    anatomy = tiny_anatomy()
+    tissue = anatomy.tissue.copy()
+    tissue[:, 30:35, 10:40] = Tissue.CARTILAGE
+    synthesizer = Synthesizer([replace(anatomy, tissue=tissue)], PLAIN)
+    scene = plain_scene()
+    before, after = (
+        synthesizer.render(replace(scene, lime=lime)) for lime in ({}, {Tissue.CARTILAGE: (0.9, 400.0)})
+    )
+    brighter = after.hu != before.hu
+    assert 0 < brighter.float().mean() < 0.3
+    assert float(after.hu[brighter].min()) > 100
+    assert torch.equal(before.bone, after.bone)
+
+
+def test_an_implant_is_metal_where_it_is_put():
+    where = np.array(BALLS[48], float)
+    scene = replace(plain_scene(), implant=Implant(where, where, where - [0, 0, 30], 10.0, 5.0))
+    sample = Synthesizer([tiny_anatomy()], PLAIN).render(scene)
+    metal = sample.hu > 2500
+    assert bool(metal.any())
+    middle = sample.place[:, metal].mean(1).numpy() * 100 + PLACE_ORIGIN_MM
+    assert np.abs(middle[:2] - where[:2]).max() < 5
+    plain = Synthesizer([tiny_anatomy()], PLAIN).render(plain_scene())
+    assert torch.equal(sample.bone, plain.bone)
+
+
+def test_clutter_stays_in_the_air():
+    x, y, z = (torch.arange(-80.0, 80.0, 4.0) for _ in range(3))
+    patient = torch.stack(torch.meshgrid(x, y, z, indexing="ij"))
+    off_skin = patient[:2].square().sum(0).sqrt() - 40
+    hu = torch.where(off_skin > 0, -1000.0, 40.0)
+    things = Clutter(
+        rest=Rest((-40.0, 40.0), (60.0, 60.0), 5.0, 10.0, 6.0, 500.0, -900.0),
+        rails=((60.0, 0.0, 8.0, 8.0, 700.0),),
+        boxes=((20.0, 20.0, 20.0, 300.0),),
+        cables=((3.0, 1500.0),),
+        electrodes=(3000.0,),
+        cloth=(5.0, 4.0, -500.0),
+    )
+
+    def painted(clutter: Clutter) -> torch.Tensor:
+        return paint(clutter, hu, off_skin, patient, torch.zeros_like(hu), torch.Generator().manual_seed(1))
+
+    full = painted(things)
+    assert torch.equal(full[off_skin <= 0], hu[off_skin <= 0])
+    assert torch.equal(full, painted(things))
+    assert torch.equal(painted(Clutter()), hu)
+    for name in ("rest", "rails", "boxes", "cables", "electrodes", "cloth"):
+        only = painted(Clutter(**{name: getattr(things, name)}))
+        assert bool((only > -990)[off_skin > 0].any()), name
+    rest = painted(Clutter(rest=things.rest)) > 0
+    assert not (rest & (off_skin > 0))[:, :, (z < -40) | (z > 40)].any()
+
+
+def test_half_of_the_heads_lie_in_a_rest():
+    seen = [draw_clutter(np.random.default_rng(n), head_mm=0.0, half_mm=100.0).rest for n in range(200)]
+    rests = [rest for rest in seen if rest is not None]
+    assert 70 < len(rests) < 130
+    other = [draw_clutter(np.random.default_rng(n), head_mm=500.0, half_mm=100.0).rest for n in range(200)]
+    assert sum(rest is not None for rest in other) < 25
+
+
+def test_no_variants_when_none_are_wanted():
+    scene = draw_scene(np.random.default_rng(2), [tiny_anatomy()], PLAIN)
+    assert scene.clutter == Clutter()
+    assert scene.implant is None
+    assert not scene.lime
+    assert SynthConfig().variants == 1.0
 
 
 def test_refusals(tmp_path):

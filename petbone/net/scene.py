@@ -6,16 +6,19 @@ computes the image from them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from petbone.net.anatomies import Anatomy, Tissue
+from petbone.net.clutter import Clutter, draw_clutter
+from petbone.net.variants import Implant, with_variants
 
 F64 = npt.NDArray[np.float64]
 AIR_HU = -1000.0
+HEAD_MM = 1480.0  # standard z of the chin
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class SynthConfig:
     warp_spacing_mm: float = 64.0
     fat_mm: tuple[float, float] = (2.0, 45.0)
     bone_threshold: float = 0.40
+    variants: float = 1.0  # factor of the shares in `variants.py`; 0 for the plain body in empty air
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +90,12 @@ class Scene:
     table_curve: float
     round_field: bool
     seed: int
+    # What only some patients have, see `variants.py` and `clutter.py`.
+    wedge_mm: F64 = field(default_factory=lambda: np.zeros(1))  # (Z,) standard mm to add before the spine
+    absent: tuple[int, ...] = ()  # labels of bones in whose place there is soft tissue
+    lime: Mapping[Tissue, tuple[float, float]] = field(default_factory=dict)  # share, HU
+    implant: Implant | None = None
+    clutter: Clutter = field(default_factory=Clutter)
 
 
 def _smooth(rng: np.random.Generator, length: int, knots: int, sd: float) -> F64:
@@ -187,7 +197,7 @@ def draw_scene(
     coarse = [int(np.ceil(n * config.spacing_mm / config.warp_spacing_mm)) + 3 for n in shape]
     strength = rng.uniform(0.3, 1.0)
     gas = rng.uniform(0, 0.25)
-    return Scene(
+    scene = Scene(
         anatomy=which,
         shape=shape,
         spacing_mm=config.spacing_mm,
@@ -225,6 +235,11 @@ def draw_scene(
         round_field=bool(rng.random() < 0.25),
         seed=int(rng.integers(2**31)),
     )
+    if config.variants == 0:
+        return scene
+    head_mm = (HEAD_MM - centre[2]) * scale[2]
+    clutter = draw_clutter(rng, head_mm, shape[2] * config.spacing_mm / 2)
+    return with_variants(rng, replace(scene, clutter=clutter), anatomy, config.variants)
 
 
 def _rotation(angles: F64) -> F64:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from petbone.net import clutter
 from petbone.net.anatomies import Anatomy, Tissue
 from petbone.net.scene import AIR_HU, F64, Scene, SynthConfig, draw_scene
 
@@ -71,12 +72,13 @@ class Synthesizer:
         patient = self._patient_mm(scene)
         standard = self._standard_mm(scene, patient)
         cortex, spongiosa, outside, label, tissue = self._look_up(scene, standard)
-        if scene.drop_arms:
-            arm = (label == 59) | (label == 60)
-            cortex, spongiosa = cortex.masked_fill(arm, 0), spongiosa.masked_fill(arm, 0)
+        for absent in (*scene.absent, *((59, 60) if scene.drop_arms else ())):
+            here = label == absent
+            cortex, spongiosa = cortex.masked_fill(here, 0), spongiosa.masked_fill(here, 0)
         cortex, spongiosa = cortex * scene.cortex_share, spongiosa + cortex * (1 - scene.cortex_share)
         hu = self._soft(scene, tissue, outside, patient, noise)
         hu = self._bones(scene, hu, cortex, spongiosa, label, noise)
+        hu = _with_implant(scene, hu, standard)
         hu = self._scanner(scene, hu, patient, noise)
         bone = torch.where(cortex + spongiosa > self.config.bone_threshold, label, torch.zeros_like(label))
         origin = torch.tensor(PLACE_ORIGIN_MM, device=self.device)[:, None, None, None]
@@ -117,11 +119,15 @@ class Synthesizer:
         tilt = np.gradient(scene.y_bend_mm, anatomy.spacing_mm)
         roll = np.gradient(scene.x_bend_mm, anatomy.spacing_mm)
         z = z + along(tilt + scene.slope, z) * from_spine + along(roll, z) * x
+        standard_z = along(scene.z_curve, z)
+        if len(scene.wedge_mm) == length:
+            # A vertebra's mean lies at the back of its body, which is about 25 mm deep.
+            standard_z = standard_z + along(scene.wedge_mm, z) * (from_spine / 25).clamp(0, 1)
         return torch.stack(
             [
                 (x - along(scene.x_bend_mm, z)) * along(scene.x_scale, z),
                 spine_y + from_spine * along(scene.y_scale, z),
-                along(scene.z_curve, z),
+                standard_z,
             ]
         )
 
@@ -178,6 +184,8 @@ class Synthesizer:
         hu = torch.where(muscle & (fine > streaky), 0.5 * hu + 0.5 * float(scene.soft_hu[0]), hu)
         grown_over = float(np.sqrt(2) * _inverse_erf(1 - 2 * scene.bridging))
         hu = torch.where((tissue == Tissue.DISC) & (fine > grown_over), 220 + 60 * loops, hu)
+        for kind, (share, bright) in scene.lime.items():
+            hu = _limed(hu, tissue == kind, fine, share, bright)
         # Subcutaneous fat: thicker in some places, thinner on the back on which the patient lies.
         back = patient[1] < patient[1].mean() - 30
         thick = scene.fat_mm * (1 + 0.25 * wide).clamp(0.3, 2)
@@ -186,7 +194,8 @@ class Synthesizer:
         hu = torch.where(skin, torch.full_like(hu, 10.0), hu)
         away = outside > thick
         hu = torch.where(away, torch.full_like(hu, AIR_HU), hu)
-        return self._table(scene, hu, away, patient)
+        hu = self._table(scene, hu, away, patient)
+        return clutter.paint(scene.clutter, hu, outside - thick, patient, wide, noise)
 
     def _table(self, scene: Scene, hu: Tensor, away: Tensor, patient: Tensor) -> Tensor:
         """A table under the back: a plate or a trough with a skin and a foam core."""
@@ -254,6 +263,30 @@ class Synthesizer:
             outside = patient[0].square() + patient[1].square() > radius**2
             hu = torch.where(outside, torch.full_like(hu, AIR_HU), hu)
         return hu.clamp(-1024, 3071)
+
+
+def _limed(hu: Tensor, mask: Tensor, spots: Tensor, share: float, bright: float) -> Tensor:
+    """Lime in a tissue: along `share` of its rim, and in fewer spots inside."""
+    around = nnf.avg_pool3d(mask.float()[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+    rim = mask & (around < 0.7) & (spots > 2.2 - 3.5 * share)
+    inner = mask & (spots > 2.4 - 1.5 * share)
+    return torch.where(rim | inner, bright * (1 + 0.2 * spots).clamp(0.5, 1.5), hu)
+
+
+def _with_implant(scene: Scene, hu: Tensor, standard: Tensor) -> Tensor:
+    """Metal in a hip: the bone round it keeps its name, as the metal stands for bone."""
+    if scene.implant is None:
+        return hu
+    head, neck, tip = (
+        torch.from_numpy(p).float().to(hu.device)[:, None, None, None]
+        for p in (scene.implant.head_mm, scene.implant.neck_mm, scene.implant.tip_mm)
+    )
+    share = (scene.implant.ball_mm - (standard - head).square().sum(0).sqrt()) / scene.spacing_mm
+    for a, b in ((head, neck), (neck, tip)):
+        part = ((standard - a) * (b - a)).sum(0) / (b - a).square().sum().clamp(min=1.0)
+        gap = (standard - a - part.clamp(0, 1) * (b - a)).square().sum(0).sqrt()
+        share = torch.maximum(share, (scene.implant.stem_mm - gap) / scene.spacing_mm)
+    return hu + (3071 - hu) * (0.5 + share).clamp(0, 1)
 
 
 def _blur(volume: Tensor, axis: int, sigma: float) -> Tensor:
