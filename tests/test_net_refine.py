@@ -16,7 +16,8 @@ from petbone.net.coarse import Coarse, canonical
 from petbone.net.fine import FineNet, build_fine
 from petbone.net.fine_synth import FineSample
 from petbone.net.fine_train import fine_loss
-from petbone.net.refine import RefineRule, fine_axes, look_up, refine, tiles
+from petbone.net.kinds import KINDS, VERTEBRA_KIND
+from petbone.net.refine import RefineRule, _named, _Said, fine_axes, look_up, refine, tiles
 from petbone.net.segment import Segmenter
 from petbone.net.unet import build_unet
 from petbone.net.weights import save_weights
@@ -80,7 +81,9 @@ def model(one_thread: None, coarse: Coarse) -> FineNet:
     places = [guide.scale[a] * np.arange(N) + guide.offset[a] for a in range(3)]
     logit = ndimage.map_coordinates(guide.logit, np.meshgrid(*places, indexing="ij"), order=1, mode="nearest")
     hu = torch.from_numpy(ct.data.astype(np.float32))
-    sample = FineSample(hu, torch.from_numpy(truth.astype(np.uint8)), torch.from_numpy(logit))
+    middle = torch.full((256, 3), torch.nan)
+    part = torch.from_numpy(truth.astype(np.float32))
+    sample = FineSample(hu, part, torch.from_numpy(logit), (30 * part).to(torch.uint8), middle)
     net = build_fine(TINY_FINE)
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-2)
     for _ in range(30):
@@ -178,9 +181,46 @@ def test_memory_does_not_grow_with_the_slices_beyond_the_answer(coarse, model):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert answer is not None
-        return peak - answer.logit.nbytes
+        return peak - 2 * answer.logit.nbytes - 120 * np.count_nonzero(answer.labels)
 
     assert beyond_answer(400) < 1.2 * beyond_answer(150)
+
+
+def test_touching_vertebrae_are_told_apart_by_the_middle_they_point_to():
+    """Two coarse names whose border lies 6 mm too low; voxels that know their middle put it right."""
+    shape = (20, 20, 40)
+    labels = np.zeros(shape, np.uint8)
+    labels[6:14, 6:14, 2:17], labels[6:14, 6:14, 17:38] = 8, 7  # T8 below T7; the truth is at 20
+    guide = Guide(np.zeros(shape, np.float32), labels, np.ones(3), np.zeros(3))
+    axes = fine_axes(guide, np.full(3, 2.0), 2.0)
+    assert axes is not None
+    index = np.argwhere(labels > 0)
+    upper = index[:, 2] >= 20
+    middle = np.where(upper[:, None], [19.0, 19.0, 58.0], [19.0, 19.0, 21.0])
+    own = np.array([[round(float(a.low)) for a in axes]])
+    said = _Said((index - own).astype(np.int16), np.full(len(index), VERTEBRA_KIND, np.uint8), middle)
+    named = _named([said], guide, axes, np.full(3, 2.0), RefineRule())
+    found = named[tuple((index - own).T)]
+    assert np.array_equal(found, np.where(upper, 7, 8))
+
+
+def test_a_voxel_of_another_kind_takes_the_nearest_name_of_its_kind():
+    """A rib's head that the coarse answer gave to the vertebra; far from any rib it stays with it."""
+    shape = (40, 10, 10)
+    labels = np.zeros(shape, np.uint8)
+    labels[2:20], labels[20:38] = 7, 24  # T7, then a rib of the left
+    guide = Guide(np.zeros(shape, np.float32), labels, np.ones(3), np.zeros(3))
+    axes = fine_axes(guide, np.full(3, 2.0), 2.0)
+    assert axes is not None
+    index = np.argwhere(labels > 0)
+    own = np.array([[round(float(a.low)) for a in axes]])
+    rib = KINDS.index("rib") + 1
+    is_rib = (index[:, 0] >= 16) | (index[:, 0] < 5)
+    kind = np.where(is_rib, rib, VERTEBRA_KIND).astype(np.uint8)
+    middle = np.full((len(index), 3), 1e6, np.float32)  # votes that lead nowhere change nothing
+    said = _Said((index - own).astype(np.int16), kind, middle)
+    named = _named([said], guide, axes, np.full(3, 2.0), RefineRule())
+    assert np.array_equal(named[tuple((index - own).T)], np.where(index[:, 0] >= 16, 24, 7))
 
 
 def test_no_bone_no_tiles(coarse, model):

@@ -60,12 +60,14 @@ class Guide:
 
 @dataclass(frozen=True, eq=False)
 class FineGuide:
-    """The fine net's bone logit x `FINE_STEPS`, int8, -128 where it was not asked.
+    """The fine net's bone logit x `FINE_STEPS`, int8, -128 where it was not asked, and its names, 0 where it
+    leaves the coarse one.
 
-    Voxel (i, j, k) of the CT is at `scale * (i, j, k) + offset` of the array.
+    Voxel (i, j, k) of the CT is at `scale * (i, j, k) + offset` of the arrays.
     """
 
     logit: npt.NDArray[np.int8]
+    labels: U8
     scale: npt.NDArray[np.float64]
     offset: npt.NDArray[np.float64]
 
@@ -82,6 +84,14 @@ class FineGuide:
         for axis in np.argsort(self.scale)[::-1]:
             logit = linear_along(logit, where[axis], int(axis))
         return logit
+
+    def names_at(self, box: tuple[slice, slice, slice]) -> U8:
+        """Nearest names at the voxels of a box of the CT."""
+        near = []
+        for axis, voxels in enumerate(box):
+            places = self.scale[axis] * np.arange(voxels.start, voxels.stop) + self.offset[axis]
+            near.append(places.round().astype(np.intp).clip(0, self.labels.shape[axis] - 1))
+        return self.labels[np.ix_(*near)]
 
 
 def threshold_of(hu: F32, bone: F32, rule: BorderRule) -> float:
@@ -120,7 +130,7 @@ def draw_border(
 ) -> None:
     """Fill `out` (canonical view, zeros) with the label of every bone voxel of the CT `view`.
 
-    With `fine` its logit takes the place of the coarse one, and HU weigh less.
+    With `fine` its logit and its names take the place of the coarse ones, and HU weigh less.
     """
     slow = int(np.argmax(np.abs(view.strides)))
     where = [guide.scale[a] * np.arange(view.shape[a]) + guide.offset[a] for a in range(3)]
@@ -133,6 +143,8 @@ def draw_border(
             near = guide.labels[np.ix_(*[nearest[a][box[a]] for a in range(3)])]
             if fine is not None:
                 logit, weight, shift = fine.at(box), rule.fine_hu_weight, rule.fine_shift
+                named = fine.names_at(box)
+                near = np.where((near > 0) & (named > 0), named, near)
             else:
                 logit, weight, shift = guide.logit, 1.0, rule.chance_shift
                 # The slow axis first: the array stays small for longest.

@@ -1,5 +1,9 @@
 """The fine net's answer round the bones of a CT, tile by tile, for `border.draw_border`.
 
+Where the coarse net allows bone, the fine one says how likely it is, of what kind, and where the middle of
+its vertebra lies. A voxel takes the coarse name of its kind that is nearest; one of a vertebra that of the
+vertebra to whose middle it points.
+
 Terms: the *fine grid* has steps of the fine net's spacing along the CT's canonical axes; it spans the box in
 which the coarse answer allows bone. A tile has a *core*, for which it is asked, and a margin, which it only
 sees.
@@ -13,28 +17,38 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.spatial import cKDTree
 
 from petbone.errors import InputError
 from petbone.net.border import FINE_STEPS, FineGuide, Guide, linear_along
 from petbone.net.coarse import AIR_HU, F32
 from petbone.net.fine import FineNet
+from petbone.net.kinds import KINDS, VERTEBRA_KIND, kind_of_label
+from petbone.net.unet import CENTRE_UNIT_MM
 from petbone.volume import Grid
 
 F64 = npt.NDArray[np.float64]
+U8 = npt.NDArray[np.uint8]
 Box = tuple[slice, slice, slice]
+LEAST_VOTES = 50  # voxels that move the middle of a vertebra
 
 
 @dataclass(frozen=True)
 class RefineRule:
     """Tiles in voxels of the fine grid: `core` is the most that one answers for, `margin` what it sees
     beyond, `least` the smallest core. `hat` is the half width of the look-up of HU, in voxels of the fine
-    grid.
+    grid. Voxels with a lower `logit` keep their coarse name; others look for one of their kind within
+    `reach_mm`, and for the middle of a vertebra within `vote_reach_mm`.
     """
 
     core: int = 64
-    margin: int = 8
+    margin: int = 12
     least: int = 32
     hat: float = 0.8
+    logit: float = -2.0
+    reach_mm: float = 12.0
+    vote_reach_mm: float = 25.0
+    rounds: int = 2
 
     def __post_init__(self) -> None:
         if self.core < 1 or self.margin < 0 or not 0 < self.least <= self.core:
@@ -126,6 +140,16 @@ def look_up(view: npt.NDArray[np.generic], where: list[F64], half_width: F64) ->
     return np.asarray((weights[0] @ part.reshape(part.shape[0], -1)).reshape(len(where[0]), *part.shape[1:]))
 
 
+@dataclass(frozen=True, eq=False)
+class _Said:
+    """What the fine net says of the voxels of a tile that may be bone: `index` (n, 3) of the fine grid,
+    `kind` (n,), and `middle_mm` (n, 3) that they point to, along the CT's axes."""
+
+    index: npt.NDArray[np.int16]
+    kind: U8
+    middle_mm: F32
+
+
 @torch.inference_mode()
 def refine(
     view: npt.NDArray[np.generic],
@@ -138,14 +162,16 @@ def refine(
 ) -> FineGuide | None:
     """Ask the fine net wherever the coarse answer allows bone; None where it does not at all.
 
-    `view` is the CT along the canonical axes of `grid`. Beside the answer (one byte per voxel of the fine
-    grid) only one tile at a time is held.
+    `view` is the CT along the canonical axes of `grid`. Beside the answer (two bytes per voxel of the fine
+    grid, about a hundred for those that may be bone) only one tile at a time is held.
     """
     spacing_mm = np.asarray(grid.spacing_mm)
     axes = fine_axes(guide, spacing_mm, model.config.input_mm)
     if axes is None:
         return None
-    logit = np.full([a.count for a in axes], -128, np.int8)
+    shape = [a.count for a in axes]
+    logit = np.full(shape, -128, np.int8)
+    said = []
     boxes = list(tiles(guide, axes, rule, model.config.multiple))
     hat = rule.hat * model.config.input_mm / spacing_mm
     for n, box in enumerate(boxes):
@@ -156,12 +182,69 @@ def refine(
         for axis in (2, 1, 0):
             coarse = linear_along(coarse, guide.scale[axis] * where[axis] + guide.offset[axis], axis)
         shown = torch.from_numpy(np.ascontiguousarray(coarse, np.float32))[None, None].to(device)
-        answer = (model(hu, shown)[0, 0].float() * FINE_STEPS).round().clamp(-127, 127)
-        inner = tuple(slice(rule.margin, rule.margin + s.stop - s.start) for s in box)
-        whole = answer[inner].to(torch.int8).cpu().numpy()
+        answer = model(hu, shown)
         part = tuple(slice(s.start, min(s.stop, a.count)) for s, a in zip(box, axes, strict=True))
-        logit[part] = whole[tuple(slice(0, s.stop - s.start) for s in part)]
+        inner = tuple(slice(rule.margin, rule.margin + s.stop - s.start) for s in part)
+        bone = answer.bone[0, 0][inner].float()
+        logit[part] = (bone * FINE_STEPS).round().clamp(-127, 127).to(torch.int8).cpu().numpy()
+        may = torch.nonzero(bone > rule.logit)
+        at = tuple((may + rule.margin).T)
+        kind = answer.kind[0][:, *at].argmax(0) + 1
+        way_mm = answer.way[0][:, *at].float().T.cpu().numpy() * CENTRE_UNIT_MM
+        here = may.cpu().numpy() + [s.start for s in part]
+        said.append(
+            _Said(
+                here.astype(np.int16),
+                kind.to(torch.uint8).cpu().numpy(),
+                (_mm(here, axes, spacing_mm) + way_mm).astype(np.float32),
+            )
+        )
         if progress is not None:
             progress((n + 1) / len(boxes))
+    labels = _named(said, guide, axes, spacing_mm, rule)
     steps = np.array([a.step for a in axes])
-    return FineGuide(logit, 1 / steps, -np.array([a.low for a in axes]) / steps)
+    return FineGuide(logit, labels, 1 / steps, -np.array([a.low for a in axes]) / steps)
+
+
+def _mm(index: npt.NDArray[np.integer], axes: list[_Axis], spacing_mm: F64) -> F64:
+    """Places (n, 3) of voxels of the fine grid, mm along the CT's axes from the middle of its first voxel."""
+    return np.stack([a.ct(index[:, n]) * spacing_mm[n] for n, a in enumerate(axes)], 1)
+
+
+def _named(said: list[_Said], guide: Guide, axes: list[_Axis], spacing_mm: F64, rule: RefineRule) -> U8:
+    """A name for every voxel of the fine grid that may be bone, 0 elsewhere."""
+    labels = np.zeros([a.count for a in axes], np.uint8)
+    index = np.concatenate([s.index for s in said])
+    kind = np.concatenate([s.kind for s in said])
+    here_mm = _mm(index, axes, spacing_mm)
+    in_guide = np.round(here_mm / spacing_mm * guide.scale + guide.offset).astype(np.intp)
+    name = guide.labels[tuple(in_guide.clip(0, np.array(guide.labels.shape) - 1).T)]
+    kinds = kind_of_label()
+    coarse_index = np.argwhere(guide.labels > 0)
+    coarse_label = guide.labels[tuple(coarse_index.T)]
+    coarse_mm = ((coarse_index - guide.offset) / guide.scale * spacing_mm).astype(np.float32)
+    for number in range(1, len(KINDS) + 1):
+        other = np.flatnonzero((kind == number) & (kinds[name] != number) & (name > 0))
+        there = np.flatnonzero(kinds[coarse_label] == number)
+        if len(other) and len(there):
+            tree = cKDTree(coarse_mm[there])
+            distance, nearest = tree.query(here_mm[other], distance_upper_bound=rule.reach_mm)
+            near = np.isfinite(distance)
+            name[other[near]] = coarse_label[there[nearest[near]]]
+    vertebra = np.flatnonzero((kind == VERTEBRA_KIND) & (kinds[name] == VERTEBRA_KIND))
+    votes_mm = np.concatenate([s.middle_mm for s in said])[vertebra]
+    spine = np.unique(coarse_label[kinds[coarse_label] == VERTEBRA_KIND])
+    if len(vertebra) and len(spine):
+        middles = np.array([coarse_mm[coarse_label == label].mean(0) for label in spine])
+        # The coarse middles are as good as the coarse names; the votes themselves know better.
+        for step in range(rule.rounds + 1):
+            distance, nearest = cKDTree(middles).query(votes_mm)
+            near = distance < rule.vote_reach_mm
+            if step < rule.rounds:
+                for n in range(len(spine)):
+                    own = near & (nearest == n)
+                    if np.count_nonzero(own) >= LEAST_VOTES:
+                        middles[n] = np.median(votes_mm[own], axis=0)
+        name[vertebra[near]] = spine[nearest[near]]
+    labels[tuple(index.T)] = name
+    return labels
