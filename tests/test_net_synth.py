@@ -139,6 +139,16 @@ def test_bends_move_the_spine_sideways_and_backwards():
     assert (kyphosis(rng, scene, high).y_bend_mm - scene.y_bend_mm).min() < -5
 
 
+def test_a_big_belly_leaves_the_spine_alone():
+    scene = plain_scene()
+    synthesizer = Synthesizer([tiny_anatomy()], PLAIN)
+    slim = synthesizer.render(scene)
+    big = synthesizer.render(replace(scene, belly=np.full(len(scene.z_curve), 0.5)))
+    spine = (slim.bone == 16) | (slim.bone == 17)
+    assert torch.equal(big.place[:, spine], slim.place[:, spine])
+    assert (big.hu > -500).sum() > (slim.hu > -500).sum()
+
+
 def test_an_absent_bone_is_soft_tissue():
     scene = plain_scene()
     synthesizer = Synthesizer([tiny_anatomy()], PLAIN)

@@ -92,6 +92,7 @@ class Scene:
     seed: int
     # What only some patients have, see `variants.py` and `clutter.py`.
     wedge_mm: F64 = field(default_factory=lambda: np.zeros(1))  # (Z,) standard mm to add before the spine
+    belly: F64 = field(default_factory=lambda: np.ones(1))  # (Z,) standard per patient mm before the spine
     absent: tuple[int, ...] = ()  # labels of bones in whose place there is soft tissue
     lime: Mapping[Tissue, tuple[float, float]] = field(default_factory=dict)  # share, HU
     implant: Implant | None = None
@@ -215,7 +216,7 @@ def draw_scene(
         fat_back=rng.uniform(0.3, 1.0),
         soft_hu=soft_hu,
         soft_texture_hu=soft_texture_hu,
-        cortex_hu=rng.uniform(300, 1300),
+        cortex_hu=float(np.exp(rng.uniform(*np.log((350, 1900))))),
         cortex_share=rng.uniform(0.55, 1.0),
         spongiosa_hu=rng.uniform(30, 200) if rng.random() < 0.6 else rng.uniform(150, 380),
         lung_vessels_hu=max(30.0, 0.7 * soft_hu[Tissue.ARTERY]),

@@ -25,6 +25,7 @@ from petbone.net.scene import AIR_HU, F64, Scene, SynthConfig, draw_scene
 
 PLACE_ORIGIN_MM = (0.0, -100.0, 1200.0)
 PLACE_UNIT_MM = 100.0
+SPINE_DEPTH_MM = 40.0  # from the middle of a vertebra to what lies in front of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +124,9 @@ class Synthesizer:
         if len(scene.wedge_mm) == length:
             # A vertebra's mean lies at the back of its body, which is about 25 mm deep.
             standard_z = standard_z + along(scene.wedge_mm, z) * (from_spine / 25).clamp(0, 1)
+        if len(scene.belly) == length:
+            before = (from_spine - SPINE_DEPTH_MM).clamp(min=0)
+            from_spine = from_spine - before * (1 - along(scene.belly, z))
         return torch.stack(
             [
                 (x - along(scene.x_bend_mm, z)) * along(scene.x_scale, z),
@@ -221,8 +225,8 @@ class Synthesizer:
         """Mix bone into soft tissue by its fractions."""
         fine = self._field(scene.shape, scene.spacing_mm, 10.0, noise)
         gain = torch.from_numpy(scene.bone_gain).float().to(self.device)[label.long()]
-        core = scene.spongiosa_hu * gain * (1 + 0.18 * fine)
-        shell = scene.cortex_hu * gain.sqrt() * (1 + 0.10 * fine)
+        core = scene.spongiosa_hu * gain * (1 + 0.25 * fine)
+        shell = scene.cortex_hu * gain.sqrt() * (1 + 0.15 * fine)
         sclerotic, lytic = scene.lesions
         if sclerotic > 0:
             spots = self._field(scene.shape, scene.spacing_mm, 18.0, noise)

@@ -110,6 +110,13 @@ def kyphosis(rng: np.random.Generator, scene: Scene, anatomy: Anatomy) -> Scene:
     return replace(scene, y_bend_mm=scene.y_bend_mm - rng.uniform(12, 38) * hump)
 
 
+def big_belly(rng: np.random.Generator, scene: Scene, anatomy: Anatomy) -> Scene:
+    """Everything before the spine deeper, as in a fat or pregnant belly, ascites or a large tumour."""
+    z = _along_mm(scene, anatomy) - rng.uniform(980, 1130)
+    round_mm = rng.uniform(70, 140)
+    return replace(scene, belly=1 - rng.uniform(0.1, 0.5) * np.exp(-((z / round_mm) ** 2)))
+
+
 def thin_bone(rng: np.random.Generator, scene: Scene, _: Anatomy) -> Scene:
     """Osteoporosis: marrow as dark as fat and water, a thin cortex."""
     return replace(
@@ -162,6 +169,7 @@ SHARES: tuple[tuple[float, Change], ...] = (
     (0.06, collapse),
     (0.06, scoliosis),
     (0.05, kyphosis),
+    (0.15, big_belly),
     (0.06, thin_bone),
     (0.12, limed_cartilage),
     (0.12, limed_arteries),
