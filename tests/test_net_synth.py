@@ -243,3 +243,8 @@ def test_refusals(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(InputError, match="not an anatomy"):
         Anatomy.load(tmp_path / "other.npz")
+    tiny_anatomy().save(tmp_path / "tiny.npz")
+    whole = (tmp_path / "tiny.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"cut.npz is not an anatomy"):
+        Anatomy.load(tmp_path / "cut.npz")

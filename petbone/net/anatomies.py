@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -67,10 +68,13 @@ class Anatomy:
             raise InputError(f"anatomy {self.name}: its maps must share one 3-D shape, got {sorted(shapes)}")
 
     def save(self, path: Path) -> None:
-        """One compressed .npz without pickle."""
+        """One compressed .npz without pickle, written whole or not at all."""
         maps = {name: getattr(self, name) for name in _MAPS}
         place = np.array([*self.low_mm, self.spacing_mm])
-        np.savez_compressed(path, name=np.array(self.name), place=place, **maps)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(file, name=np.array(self.name), place=place, **maps)
+        partial.replace(path)
 
     @staticmethod
     def load(path: Path) -> Anatomy:
@@ -80,7 +84,7 @@ class Anatomy:
                 x, y, z, spacing = (float(n) for n in file["place"])
                 maps = {name: file[name] for name in _MAPS}
                 return Anatomy(str(file["name"]), (x, y, z), spacing, **maps)
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, BadZipFile) as error:
             raise InputError(
                 f"{path.name} is not an anatomy ({error}); make it with scripts/build_anatomy.py"
             ) from error
