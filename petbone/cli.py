@@ -28,7 +28,7 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="New folder for the
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a folder of earlier results.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda: where the network runs.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the network; default: all cores.")]
-Weights = Annotated[Path | None, typer.Option(help="Weights made by scripts/train_bones.py (.safetensors).")]
+Weights = Annotated[Path | None, typer.Option(help="Weights made by petbone train (.safetensors).")]
 MaxMemory = Annotated[
     float | None, typer.Option(min=0.1, help="Refuse a case expected to need more than this.")
 ]
@@ -276,6 +276,41 @@ def phantom(
         with steps("write"):
             write_patient(patient, folder)
     _say(f"phantom patient in {output}", quiet)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file, such as configs/train_synthetic.toml.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; a run in it goes on.")],
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Budget; default: that of CONFIG.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Weights to start a new run from: checkpoint.pt or .safetensors.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train the network on synthetic CT, on cases of your own with masks, or on both.
+
+    Example: petbone train configs/train_synthetic.toml --out runs/first --minutes 60
+    """
+    from petbone.net.recipe import train_from
+    from petbone.report.curves import training_curves
+
+    def draw(*_: object) -> None:
+        (out / "log.png").write_bytes(training_curves((out / "log.csv").read_text(encoding="utf-8")))
+
+    weights = train_from(
+        config,
+        out,
+        minutes=minutes,
+        device=device,
+        threads=threads,
+        start_from=start_from,
+        say=lambda line: _say(line, quiet),
+        on_save=draw,
+    )
+    _say(f"weights: {weights} (use them with petbone run --weights)", quiet)
 
 
 @app.command()

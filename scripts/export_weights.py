@@ -11,10 +11,8 @@ from pathlib import Path
 
 import torch
 
-from petbone.net.fine import FineConfig, build_fine
 from petbone.net.train import load_checkpoint
-from petbone.net.unet import UNetConfig, build_unet
-from petbone.net.weights import save_weights
+from petbone.net.weights import save_average
 
 
 def main() -> None:
@@ -25,15 +23,11 @@ def main() -> None:
     parser.add_argument("--fine", type=Path, help="checkpoint of scripts/train_fine.py for the same file")
     options = parser.parse_args()
     state = load_checkpoint(options.checkpoint, torch.device("cpu"))
-    model = build_unet(UNetConfig.from_dict(state["net"]))
-    model.load_state_dict(state["average"])
-    fine = None
+    fine_state = None
     if options.fine is not None:
         fine_state = load_checkpoint(options.fine, torch.device("cpu"))
-        fine = build_fine(FineConfig.from_dict(fine_state["net"]))
-        fine.load_state_dict(fine_state["average"])
         print(f"fine net: step {fine_state['step']}, {fine_state['minutes']:.0f} minutes")
-    save_weights(model, options.weights, fine)
+    save_average(state, options.weights, fine_state)
     size = options.weights.stat().st_size / 1e6
     print(f"{options.weights.name}: step {state['step']}, {state['minutes']:.0f} minutes, {size:.1f} MB")
 

@@ -1,58 +1,36 @@
-"""Train the bone net: see docs/training.md.
+"""`petbone train` for a machine that has torch, numpy, scipy and safetensors and nothing else.
 
-python scripts/train_bones.py --cache ~/.cache/petbone/anatomy --out runs/first --minutes 60
+PYTHONPATH=. python scripts/train_bones.py configs/train_synthetic.toml --anatomies cache/anatomy \\
+    --out runs/gpu --minutes 8 --device cuda
+
+See docs/training.md. The figure of the log is drawn by `petbone train` alone: it needs pillow.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-import torch
-
-from petbone.net.anatomies import Anatomy
-from petbone.net.device import choose_device
-from petbone.net.scene import SynthConfig
-from petbone.net.train import TrainConfig, train
-from petbone.net.unet import UNetConfig
+from petbone.errors import InputError
+from petbone.net.recipe import train_from
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=Path("~/.cache/petbone/anatomy"))
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; resumes if it is one")
-    parser.add_argument("--minutes", type=float, default=TrainConfig.minutes)
-    parser.add_argument("--steps", type=int, default=TrainConfig.steps)
-    parser.add_argument("--rate", type=float, default=TrainConfig.rate)
-    parser.add_argument("--final-part", type=float, default=TrainConfig.final_part)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; a run in it goes on")
+    parser.add_argument("--minutes", type=float)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--start-from", type=Path, help="checkpoint whose weights start this run")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--start-from", type=Path, help="checkpoint or weights that start a new run")
+    parser.add_argument("--anatomies", type=Path, nargs="*", default=[], help="instead of the config's")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    paths = sorted(options.cache.expanduser().glob("*.npz"))
-    if not paths:
-        parser.error(f"no anatomies in {options.cache}; make them with scripts/build_anatomy.py")
-    config = TrainConfig(
-        steps=options.steps,
-        minutes=options.minutes,
-        rate=options.rate,
-        final_part=options.final_part,
-        seed=options.seed,
-        workers=options.workers,
-    )
-    train(
-        [Anatomy.load(path) for path in paths],
-        options.out,
-        UNetConfig(),
-        SynthConfig(),
-        config,
-        choose_device(options.device),
-        options.start_from,
-    )
+    try:
+        print("weights:", train_from(**vars(options), say=print), "(no log.png: petbone train draws it)")
+    except InputError as error:
+        sys.exit(f"train_bones: {error}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train the bone net on synthetic CT: one loop, read from top to bottom.
+"""Train the bone net on synthetic CT, on real cases, or on both: one loop, read from top to bottom.
 
 A run is its config and its seed: sample number k of a run is always the same, whoever generates it, and a
 checkpoint holds all that the rest of the run depends on (weights, optimiser, averaged weights, step).
@@ -11,11 +11,12 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import Full
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, multiprocessing, nn
@@ -23,10 +24,11 @@ from torch import Tensor, multiprocessing, nn
 from petbone.anatomy import BONES
 from petbone.errors import InputError
 from petbone.net.anatomies import Anatomy
+from petbone.net.cases import Case, CaseConfig, CaseSample, CaseSampler
 from petbone.net.device import mixed_precision
 from petbone.net.scene import SynthConfig
 from petbone.net.synth import Sample, Synthesizer
-from petbone.net.unet import CENTRE_UNIT_MM, BoneNet, UNetConfig, build_unet
+from petbone.net.unet import CENTRE_UNIT_MM, Answer, BoneNet, UNetConfig, build_unet
 from petbone.net.weights import load_weights
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -49,7 +51,11 @@ LOG_COLUMNS = (
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. The rate warms up, stays, and falls by a cosine over the last part of the budget."""
+    """How to train. The rate warms up, stays, and falls by a cosine over the last part of the budget.
+
+    The budget is of steps and of minutes, whichever is used up first. Without a limit of minutes (infinite) a
+    run does not depend on the clock, and repeats bit for bit on a CPU.
+    """
 
     steps: int = 100_000
     minutes: float = 60.0
@@ -72,7 +78,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Losses:
-    """The parts of the loss, and two shares worth plotting."""
+    """The parts of the loss, and two shares worth plotting; NaN where a sample has nothing to tell."""
 
     loss: Tensor
     bone: float
@@ -84,27 +90,31 @@ class Losses:
     name_share: float
 
 
-def coarse_targets(sample: Sample) -> tuple[Tensor, Tensor]:
-    """Name (X/2, Y/2, Z/2) and place (3, ...) of every 2 x 2 x 2 block: the most frequent bone in it.
+def coarse_names(bone: Tensor) -> Tensor:
+    """Name (X/2, Y/2, Z/2) of every 2 x 2 x 2 block of labels (X, Y, Z): the most frequent bone in it.
 
-    Of two bones in a block the one with the larger label wins ties; the place is the block's mean.
+    Of two bones in a block the one with the larger label wins ties.
     """
-    x, y, z = sample.bone.shape
-    blocks = sample.bone.reshape(x // 2, 2, y // 2, 2, z // 2, 2).permute(0, 2, 4, 1, 3, 5).flatten(3)
+    blocks = _blocks(bone)
     same = (blocks[..., :, None] == blocks[..., None, :]).sum(-1) * 64 * (blocks > 0)
     best = (same * 4 + blocks).argmax(-1, keepdim=True)
-    name = blocks.gather(-1, best)[..., 0]
-    return name, nnf.avg_pool3d(sample.place[None], 2)[0]
+    return blocks.gather(-1, best)[..., 0]
 
 
-def centre_targets(sample: Sample, name: Tensor) -> tuple[Tensor, Tensor]:
+def _blocks(voxels: Tensor) -> Tensor:
+    """(X, Y, Z) as (X/2, Y/2, Z/2, 8)."""
+    x, y, z = voxels.shape
+    return voxels.reshape(x // 2, 2, y // 2, 2, z // 2, 2).permute(0, 2, 4, 1, 3, 5).flatten(3)
+
+
+def centre_targets(bone: Tensor, name: Tensor) -> tuple[Tensor, Tensor]:
     """Which blocks are vertebra (X/2, Y/2, Z/2), and their way to its middle (3, n) in voxels of the sample.
 
-    The middle is the mean of the vertebra's voxels in the field; `name` is that of `coarse_targets`.
+    The middle is the mean of the vertebra's voxels in the field; `name` is `coarse_names` of `bone`.
     """
-    flat = sample.bone.flatten().long()
+    flat = bone.flatten().long()
     index = torch.stack(
-        torch.meshgrid(*[torch.arange(n, device=flat.device) for n in sample.bone.shape], indexing="ij")
+        torch.meshgrid(*[torch.arange(n, device=flat.device) for n in bone.shape], indexing="ij")
     ).flatten(1)
     count = torch.bincount(flat, minlength=256).clamp(min=1)
     middle = torch.stack([torch.bincount(flat, axis.float(), minlength=256) for axis in index]) / count
@@ -115,22 +125,34 @@ def centre_targets(sample: Sample, name: Tensor) -> tuple[Tensor, Tensor]:
     return where, middle[:, name[where].long()] - here
 
 
-def loss_of(model: BoneNet, sample: Sample, config: TrainConfig, dtype: torch.dtype | None) -> Losses:
-    """Loss of one sample: bone or not (cross-entropy and soft Dice), which bone, place."""
-    device = sample.hu.device
-    context = torch.autocast(device.type, dtype) if dtype else nullcontext()
+def loss_of(
+    model: BoneNet, sample: Sample | CaseSample, config: TrainConfig, dtype: torch.dtype | None
+) -> Losses:
+    """Loss of one sample: bone or not (cross-entropy and soft Dice), which bone, place, way to the middle."""
+    context = torch.autocast(sample.hu.device.type, dtype) if dtype else nullcontext()
     with context:
         answer = model(sample.hu[None, None])
+    return losses_of(answer, sample, config, model.config.input_mm)
+
+
+def losses_of(answer: Answer, sample: Sample | CaseSample, config: TrainConfig, input_mm: float) -> Losses:
+    """Loss of an answer. Voxels that a real case does not know have no part in it; it has no place either."""
+    known = sample.known.float()[None, None] if isinstance(sample, CaseSample) else None
     truth = (sample.bone > 0).float()[None, None]
     logits = answer.bone.float()
-    chance = logits.sigmoid()
-    cross = nnf.binary_cross_entropy_with_logits(logits, truth, pos_weight=torch.tensor(3.0, device=device))
-    overlap = 2 * (chance * truth).sum()
-    dice = 1 - (overlap + 20) / (chance.sum() + truth.sum() + 20)
-    name, place = coarse_targets(sample)
-    where = name > 0
+    cross, dice, bone_dice = _bone_or_not(logits, truth, known)
+    name = coarse_names(sample.bone)
+    # Supernumerary bones are bone, but the net has no name for them.
+    where = (name > 0) & (name <= answer.which.shape[1])
+    vertebra, way = centre_targets(sample.bone, name)
+    if isinstance(sample, CaseSample):
+        # A block that is mostly unknown may be mostly another bone.
+        sure = (_blocks(sample.bone) > 0).sum(-1) >= (~_blocks(sample.known)).sum(-1)
+        where = where & sure
+        way, vertebra = way[:, sure[vertebra]], vertebra & sure
+    loss = config.bone_weight * (cross + dice)
     which_loss = place_loss = centre_loss = logits.sum() * 0
-    share = float("nan")
+    share, place_said = float("nan"), float("nan")
     if bool(where.any()):
         scores = answer.which.float()[0][:, where].T
         wanted = name[where].long() - 1
@@ -138,28 +160,42 @@ def loss_of(model: BoneNet, sample: Sample, config: TrainConfig, dtype: torch.dt
         weight = torch.bincount(wanted, minlength=scores.shape[1]).float().rsqrt()[wanted]
         each = nnf.cross_entropy(scores, wanted, label_smoothing=0.02, reduction="none")
         which_loss = (each * weight).sum() / weight.sum()
-        place_loss = nnf.smooth_l1_loss(answer.place.float()[0][:, where], place[:, where], beta=0.3)
         share = float((scores.argmax(1) == wanted).float().mean())
-    loss = config.bone_weight * (cross + dice)
+        if isinstance(sample, Sample):
+            place = nnf.avg_pool3d(sample.place[None], 2)[0]
+            place_loss = nnf.smooth_l1_loss(answer.place.float()[0][:, where], place[:, where], beta=0.3)
+            place_said = place_loss.item()
     loss = loss + config.which_weight * which_loss + config.place_weight * place_loss
-    vertebra, way = centre_targets(sample, name)
     if bool(vertebra.any()):
         # Voxels of a sample are as large as the net's input voxels: a unit is a fixed number of them.
-        wanted_way = way * (model.config.input_mm / CENTRE_UNIT_MM)
+        wanted_way = way * (input_mm / CENTRE_UNIT_MM)
         centre_loss = nnf.smooth_l1_loss(answer.centre.float()[0][:, vertebra], wanted_way, beta=0.3)
     loss = loss + config.centre_weight * centre_loss
-    hard = chance > 0.5
-    hard_dice = (2 * (hard & (truth > 0)).sum() + 1) / (hard.sum() + truth.sum() + 1)
     return Losses(
         loss=loss,
         bone=cross.item(),
         dice=dice.item(),
         which=which_loss.item(),
-        place=place_loss.item(),
+        place=place_said,
         centre=centre_loss.item(),
-        bone_dice=float(hard_dice),
+        bone_dice=bone_dice,
         name_share=share,
     )
+
+
+def _bone_or_not(logits: Tensor, truth: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, float]:
+    """Cross-entropy, soft Dice loss and hard Dice over what is known (None: everywhere)."""
+    chance = logits.sigmoid()
+    hard = (chance > 0.5).float()
+    rise = torch.tensor(3.0, device=logits.device)
+    cross = nnf.binary_cross_entropy_with_logits(logits, truth, known, pos_weight=rise)
+    if known is not None:
+        cross = cross * (known.numel() / known.sum().clamp(min=1))
+        chance, hard = chance * known, hard * known
+    overlap = 2 * (chance * truth).sum()
+    dice = 1 - (overlap + 20) / (chance.sum() + truth.sum() + 20)
+    hard_dice = (2 * (hard * truth).sum() + 1) / (hard.sum() + truth.sum() + 1)
+    return cross, dice, float(hard_dice)
 
 
 def rate_factor(config: TrainConfig, step: int, minutes: float) -> float:
@@ -170,15 +206,66 @@ def rate_factor(config: TrainConfig, step: int, minutes: float) -> float:
     return warm * (0.02 + 0.98 * float(0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * tail))))
 
 
-def _generate(anatomies: Sequence[Anatomy], config: SynthConfig, seeds: Sequence[int], queue: Any) -> None:
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """Where samples come from: anatomies to render, prepared cases (`cases.prepare`) to cut from, or both;
+    `share` of the samples are real cases.
+
+    Raises InputError for a share that is none, or of something that is not there.
+    """
+
+    anatomies: tuple[Anatomy, ...] = ()
+    synth: SynthConfig = field(default_factory=SynthConfig)
+    cases: tuple[Path, ...] = ()
+    augment: CaseConfig = field(default_factory=CaseConfig)
+    share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise InputError(f"the share of real cases must lie from 0 to 1, got {self.share}")
+        if self.share > 0 and not self.cases:
+            raise InputError(f"a share of {self.share} real cases was asked for, but there are none")
+        if self.share < 1 and not self.anatomies:
+            raise InputError("no anatomies to draw samples from; make them with scripts/build_anatomy.py")
+
+    def said(self) -> dict[str, Any]:
+        """What a run must find unchanged to go on: in plain values."""
+        cases = {path.stem: Case.load(path).digest() for path in self.cases if self.share > 0}
+        names = [anatomy.name for anatomy in self.anatomies if self.share < 1]
+        return {"anatomies": names, "cases": cases, "share": self.share}
+
+
+class Sampler:
+    """Draws the samples of sources on a device."""
+
+    def __init__(self, sources: Sources, device: torch.device | str = "cpu") -> None:
+        self.share = sources.share
+        rendered, cut = sources.share < 1, sources.share > 0
+        self.synthesizer = Synthesizer(sources.anatomies, sources.synth, device) if rendered else None
+        self.cutter = CaseSampler(sources.cases, sources.augment, device) if cut else None
+
+    def sample(self, seed: int) -> Sample | CaseSample:
+        """The sample of a seed, rendered or cut: the seed decides that too."""
+        # A stream of its own, so that a synthetic sample is the same in a mixture and without.
+        real = self.share > 0 and np.random.default_rng([seed, 1]).random() < self.share
+        if real and self.cutter is not None:
+            return self.cutter.sample(seed)
+        assert self.synthesizer is not None  # Sources has seen to it
+        sample = self.synthesizer.sample(seed)
+        # Rounded as what travels between processes, so that both ways give the same run.
+        return Sample(sample.hu, sample.bone, sample.place.half().float())
+
+
+def _generate(sources: Sources, seeds: Sequence[int], queue: Any) -> None:
     """Body of a generating process."""
     torch.set_num_threads(1)
     parent = os.getppid()
-    synthesizer = Synthesizer(anatomies, config)
+    sampler = Sampler(sources)
     for seed in seeds:
-        sample = synthesizer.sample(seed)
-        # Half precision carries HU to a quarter of a unit and halves the traffic between processes.
-        item = (seed, sample.hu.numpy(), sample.bone.numpy(), sample.place.half().numpy())
+        sample = sampler.sample(seed)
+        # Places in half precision are good to a tenth of a millimetre and halve the traffic.
+        more = sample.known if isinstance(sample, CaseSample) else sample.place.half()
+        item = (seed, sample.hu.numpy(), sample.bone.numpy(), more.numpy())
         while True:
             try:
                 queue.put(item, timeout=5)
@@ -195,32 +282,30 @@ def sample_seed(config: TrainConfig, step: int) -> int:
 
 
 def samples(
-    anatomies: Sequence[Anatomy],
-    synth: SynthConfig,
-    config: TrainConfig,
-    first_step: int,
-    device: torch.device,
-) -> Iterator[Sample]:
+    sources: Sources, config: TrainConfig, first_step: int, device: torch.device
+) -> Iterator[Sample | CaseSample]:
     """Samples of the run from `first_step` on, in order. On a GPU, or with no workers, made in place."""
     if device.type != "cpu" or config.workers == 0:
-        synthesizer = Synthesizer(anatomies, synth, device)
+        sampler = Sampler(sources, device)
         for step in range(first_step, config.steps):
-            yield synthesizer.sample(sample_seed(config, step))
+            yield sampler.sample(sample_seed(config, step))
         return
     context = multiprocessing.get_context("spawn")
     queues = [context.Queue(maxsize=6) for _ in range(config.workers)]
     processes = []
     for n, queue in enumerate(queues):
         seeds = range(sample_seed(config, first_step + n), sample_seed(config, config.steps), config.workers)
-        process = context.Process(target=_generate, args=(anatomies, synth, seeds, queue), daemon=True)
+        process = context.Process(target=_generate, args=(sources, seeds, queue), daemon=True)
         process.start()
         processes.append(process)
     try:
         for step in range(first_step, config.steps):
-            seed, hu, bone, place = queues[(step - first_step) % config.workers].get(timeout=300)
+            seed, hu, bone, more = queues[(step - first_step) % config.workers].get(timeout=300)
             if seed != sample_seed(config, step):
                 raise RuntimeError(f"sample {seed} came for step {step}")
-            yield Sample(torch.from_numpy(hu), torch.from_numpy(bone), torch.from_numpy(place).float())
+            tensors = torch.from_numpy(hu), torch.from_numpy(bone), torch.from_numpy(more)
+            real = tensors[2].dtype == torch.bool
+            yield CaseSample(*tensors) if real else Sample(tensors[0], tensors[1], tensors[2].float())
     finally:
         for process in processes:
             process.terminate()
@@ -250,12 +335,43 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def _weights_of(path: Path, device: torch.device) -> dict[str, Any]:
-    """Averaged weights of a checkpoint, or those of a weights file as it ships."""
+def _weights_of(path: Path, net: UNetConfig, device: torch.device) -> dict[str, Any]:
+    """Averaged weights of a checkpoint, or those of a weights file as it ships, of a net as `net`."""
     if path.suffix == ".safetensors":
-        return load_weights(path, device)[0].state_dict()
-    weights: dict[str, Any] = load_checkpoint(path, device)["average"]
+        model = load_weights(path, device)[0]
+        theirs, weights = model.config.as_dict(), model.state_dict()
+    else:
+        state = load_checkpoint(path, device)
+        theirs, weights = state["net"], state["average"]
+    if theirs != net.as_dict():
+        raise InputError(
+            f"{path.name} holds a net of other size {_differing(theirs, net.as_dict())}; give the config "
+            "its [net], or leave out --start-from"
+        )
     return weights
+
+
+def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """What differs between two tables, as (key: found, expected wanted)."""
+    keys = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
+    return "(" + "; ".join(f"{key}: {found.get(key)}, expected {wanted.get(key)}" for key in keys[:3]) + ")"
+
+
+def _refuse_another_run(
+    path: Path, header: dict[str, Any], config: TrainConfig, device: torch.device
+) -> None:
+    """Raise InputError if the checkpoint `path` is of a run that `config` and `header` do not go on with."""
+    if not path.exists():
+        return
+    state = load_checkpoint(path, device)
+    begun = {"seed": state["train"]["seed"], "net": state["net"], **state.get("sources", {})}
+    wanted = {"seed": config.seed, "net": header["net"], **header["sources"]}
+    differing = [key for key in begun if begun[key] != wanted[key]]
+    if differing:
+        raise InputError(
+            f"{path.parent}: holds a run that was begun with other {', '.join(differing)}; undo the change, "
+            f"or take another folder (with --start-from {path} to build on it)"
+        )
 
 
 @dataclass(frozen=True)
@@ -300,6 +416,9 @@ def run(
         weights = kind.start()
         model.load_state_dict(weights)
         average.load_state_dict(weights)
+    _forget_after(out / "log.csv", step)
+    if step >= config.steps or minutes >= config.minutes:
+        return average
     began = time.monotonic() - minutes * 60
     rows: list[Any] = []
     for batch in batches(step):
@@ -339,10 +458,9 @@ def run(
 
 
 def train(
-    anatomies: Sequence[Anatomy],
+    sources: Sources,
     out: Path,
     net: UNetConfig,
-    synth: SynthConfig,
     config: TrainConfig,
     device: torch.device,
     start_from: Path | None = None,
@@ -353,18 +471,33 @@ def train(
     Leaves `checkpoint.pt` and `log.csv` in `out` and goes on from them when they are there. `start_from`
     is a checkpoint of another run, or a weights file, whose averaged weights are the start of this one.
     `on_save` is called with the averaged net and the step whenever a checkpoint is written.
+
+    Raises InputError if `out` holds a run with another net, other sources or another seed, and if the
+    weights of `start_from` are those of another net.
     """
-    weights = None if start_from is None else lambda: _weights_of(start_from, device)
+    header = {"net": net.as_dict(), "synth": asdict(sources.synth), "sources": sources.said()}
+    _refuse_another_run(out / "checkpoint.pt", header, config, device)
+    weights = None if start_from is None else lambda: _weights_of(start_from, net, device)
     dtype = mixed_precision(device)
     return run(
         lambda: build_unet(net),
-        lambda step: samples(anatomies, synth, config, step, device),
+        lambda step: samples(sources, config, step, device),
         lambda model, sample: loss_of(model, sample, config, dtype),
         out,
         config,
         device,
-        Kind(LOG_COLUMNS, {"net": net.as_dict(), "synth": asdict(synth)}, weights, on_save),
+        Kind(LOG_COLUMNS, header, weights, on_save),
     )
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Leave out the rows of the log that a killed run wrote after its last checkpoint: they come again."""
+    if not path.exists():
+        return
+    head, *rows = path.read_text("utf-8").splitlines()
+    kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= step]
+    if len(kept) < len(rows):
+        path.write_text("\n".join([head, *kept, ""]), encoding="utf-8")
 
 
 def _log(

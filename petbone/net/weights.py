@@ -6,6 +6,7 @@ import hashlib
 import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,6 +43,17 @@ def save_weights(model: BoneNet, path: Path, fine: FineNet | None = None) -> Non
         header["fine_config"] = json.dumps(fine.config.as_dict())
     tensors = {name: value.detach().cpu().half().contiguous() for name, value in state.items()}
     save_file(tensors, path, metadata=header)
+
+
+def save_average(state: dict[str, Any], path: Path, fine_state: dict[str, Any] | None = None) -> None:
+    """Write the averaged net of a checkpoint (`train.load_checkpoint`), and of a fine one, as weights."""
+    model = build_unet(UNetConfig.from_dict(state["net"]))
+    model.load_state_dict(state["average"])
+    fine = None
+    if fine_state is not None:
+        fine = build_fine(FineConfig.from_dict(fine_state["net"]))
+        fine.load_state_dict(fine_state["average"])
+    save_weights(model, path, fine)
 
 
 def load_weights(path: Path, device: torch.device) -> tuple[BoneNet, str]:
