@@ -80,7 +80,7 @@ class Anatomy:
     def load(path: Path) -> Anatomy:
         """Read what `save` wrote. Raises InputError if it is something else."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 x, y, z, spacing = (float(n) for n in file["place"])
                 maps = {name: file[name] for name in _MAPS}
                 return Anatomy(str(file["name"]), (x, y, z), spacing, **maps)
