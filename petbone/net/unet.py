@@ -53,6 +53,33 @@ class Answer(NamedTuple):
     centre: Tensor
 
 
+def normalised(x: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """Group normalisation and rectifier (SiLU) of a convolution's answer (N, C, X, Y, Z).
+
+    On a CPU without gradients it is done in place, and the moments are added up slab by slab: torch's own
+    kernel for channels_last adds up millions of values one by one and is off by 0.002 of a standard
+    deviation, which is enough to move a name.
+    """
+    if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+        return nnf.silu(norm(x))
+    images, channels = x.shape[:2]
+    slabs = x.movedim(1, -1).reshape(images * x.shape[2], -1, channels)
+    ones = slabs.new_ones(1, 1, slabs.shape[1]).expand(len(slabs), -1, -1)
+    total = torch.bmm(ones, slabs).double().view(images, -1, norm.num_groups, channels // norm.num_groups)
+    # A matrix product is the fastest sum of squares there is: they are its diagonal.
+    squares = torch.bmm(slabs.mT, slabs).diagonal(dim1=1, dim2=2).double().view_as(total)
+    count = x[0].numel() / norm.num_groups
+    mean = total.sum((1, 3)) / count
+    variance = squares.sum((1, 3)) / count - mean**2
+    spread = (variance.clamp(min=0) + norm.eps).sqrt()
+    each = (mean, spread)
+    mean, spread = (v.repeat_interleave(channels // norm.num_groups, 1).float() for v in each)
+    scale = norm.weight / spread
+    shift = norm.bias - mean * scale
+    torch.addcmul(shift[..., None, None, None], x, scale[..., None, None, None], out=x)
+    return nnf.silu(x, inplace=True)
+
+
 class Block(nn.Module):
     """Convolution, group normalisation, rectifier; twice."""
 
@@ -65,8 +92,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels_in, X, Y, Z) to (N, channels, X / stride, ...)."""
-        x = nnf.silu(self.first_norm(self.first(x)))
-        return nnf.silu(self.second_norm(self.second(x)))
+        x = normalised(self.first(x), self.first_norm)
+        return normalised(self.second(x), self.second_norm)
 
 
 class BoneNet(nn.Module):
@@ -98,7 +125,7 @@ class BoneNet(nn.Module):
 
     def forward(self, hu: Tensor) -> Answer:
         """Answers on the input's grid (bone) and on every second voxel of it (the others)."""
-        stem = nnf.silu(self.stem_norm(self.stem(self.windows(hu))))
+        stem = normalised(self.stem(self.windows(hu)), self.stem_norm)
         x, skips = stem, []
         for down in self.down:
             x = down(x)
@@ -110,7 +137,7 @@ class BoneNet(nn.Module):
             x = nnf.interpolate(narrow(x), scale_factor=2, mode="nearest")
             x = up(torch.cat([x, skip], 1))
         fine = torch.cat([self.fine(x), stem], 1)
-        bone = self.bone(nnf.silu(self.fine_mix(fine)))
+        bone = self.bone(nnf.silu(self.fine_mix(fine), inplace=not torch.is_grad_enabled()))
         return Answer(bone=bone, which=self.which(x), place=self.place(x), centre=self.centre(x))
 
 

@@ -1,0 +1,115 @@
+"""What was made fast or small gives the answers of the plain way."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as nnf
+from scipy import ndimage
+from torch import nn
+
+from net_fixtures import TINY_NET
+from petbone.net.coarse import _both_ways, block_means, hu_on, net_grid
+from petbone.net.unet import build_unet, normalised
+from petbone.volume import Grid
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("offset", [0.0, 5.0])
+def test_normalised_is_group_normalisation_in_double_precision(memory_format, offset):
+    torch.manual_seed(0)
+    norm = nn.GroupNorm(4, 8)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(2, 8, 40, 50, 60) * torch.rand(2, 8, 1, 1, 1) + offset
+    x[:, :, :15] *= 0.01
+    expected = nnf.silu(nnf.group_norm(x.double(), 4, norm.weight.double(), norm.bias.double(), norm.eps))
+    with torch.inference_mode():
+        found = normalised(x.clone(memory_format=memory_format), norm)
+    assert (found - expected).abs().max() < 1e-5
+
+
+def test_normalised_keeps_its_input_for_gradients():
+    torch.manual_seed(0)
+    norm = nn.GroupNorm(2, 4)
+    x = torch.randn(1, 4, 3, 4, 5, requires_grad=True)
+    before = x.detach().clone()
+    normalised(x, norm).sum().backward()
+    assert torch.equal(x.detach(), before)
+    assert x.grad is not None
+    assert x.grad.abs().max() > 0
+
+
+def test_a_field_without_variation_stays_finite():
+    with torch.inference_mode():
+        assert torch.isfinite(normalised(torch.full((1, 4, 8, 8, 8), 3.0), nn.GroupNorm(2, 4))).all()
+
+
+def test_both_ways_in_one_batch_are_the_two_ways_one_by_one():
+    torch.manual_seed(0)
+    model = build_unet(TINY_NET).eval()
+    hu = torch.randn(1, 1, 16, 16, 24) * 300
+    with torch.inference_mode():
+        chance, which, _, _ = _both_ways(model, hu)
+    with torch.enable_grad():  # the plain way
+        one, two = model(hu), model(hu.flip(2))
+    expected = ((one.bone[0, 0] + two.bone[0, 0].flip(0)) / 2).sigmoid()
+    assert (chance - expected).abs().max() < 1e-5
+    # The skull has no side: its share is the mean of the two.
+    skull = (one.which[0].softmax(0)[0] + two.which[0].softmax(0)[0].flip(0)) / 2
+    assert (which[0] - skull).abs().max() < 1e-5
+    assert (which.sum(0) - 1).abs().max() < 1e-5
+
+
+def _plain_hu_on(view: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
+    """The definition: block means, blur, linear look-up that goes on past the border."""
+    factors = np.array([max(1, int(4.0 / 2 / s + 0.25)) for s in grid.spacing_mm])
+    blocks = block_means(view, tuple(factors)).astype(float)
+    spacing = grid.spacing_mm * factors
+    sigma = np.sqrt(np.maximum(16 - spacing**2, 0) / 12) / spacing
+    blocks = ndimage.gaussian_filter(blocks, sigma, mode="nearest", truncate=3)
+    ijk = np.indices(target.shape).reshape(3, -1)
+    mm = target.mm_from_ijk[:3, :3] @ ijk + target.mm_from_ijk[:3, 3:]
+    inverse = np.linalg.inv(grid.mm_from_ijk)
+    where = inverse[:3, :3] @ mm + inverse[:3, 3:]
+    where = (where - (factors[:, None] - 1) / 2) / factors[:, None]
+    return ndimage.map_coordinates(blocks, where, order=1, mode="nearest").reshape(target.shape)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_hu_on_is_its_definition_for_every_order_of_memory(order):
+    rng = np.random.default_rng(0)
+    shape, spacing_mm = (47, 50, 23), (0.98, 1.6, 5.0)
+    data = rng.integers(-1100, 3500, shape, dtype=np.int16)
+    view = np.ascontiguousarray(data.transpose(order)).transpose(np.argsort(order))
+    grid = Grid(shape, np.diag([*spacing_mm, 1.0]))
+    target = net_grid(grid, 4.0, 4)
+    found = hu_on(view, grid, target)
+    assert found.dtype == np.float32
+    assert found.shape == target.shape
+    assert np.abs(found - _plain_hu_on(view, grid, target)).max() < 0.01
+
+
+def test_hu_on_reads_what_is_not_a_number_as_air():
+    view = np.full((20, 20, 20), -1000, np.float32)
+    view[5:9, 5:9, 5:9] = np.nan
+    grid = Grid(view.shape, np.diag([2.0, 2.0, 2.0, 1.0]))
+    assert np.abs(hu_on(view, grid, net_grid(grid, 4.0, 4)) + 1000).max() < 0.01
+
+
+def test_memory_of_hu_on_is_that_of_the_answer_and_a_few_slices():
+    peaks = []
+    for slices in (50, 200):
+        view = np.zeros((256, 256, slices), np.int16, order="F")
+        grid = Grid(view.shape, np.diag([1.0, 1.0, 3.0, 1.0]))
+        target = net_grid(grid, 4.0, 4)
+        tracemalloc.start()
+        hu_on(view, grid, target)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    per_slice = (peaks[1] - peaks[0]) / 150
+    assert per_slice < 0.3 * view[:, :, 0].nbytes
