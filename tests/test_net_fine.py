@@ -10,10 +10,11 @@ import torch
 from fine_fixtures import CARTILAGE_MM, TINY_FINE, TINY_FINE_SYNTH, tiny_fine_anatomy
 from net_fixtures import TINY_NET, TINY_TRAIN
 from petbone.errors import InputError
-from petbone.net.fine import FineConfig, FineNet, build_fine
+from petbone.net.fine import FineConfig, FineNet, build_fine, told_channels
 from petbone.net.fine_anatomy import FineAnatomy
 from petbone.net.fine_synth import Detail, FineSynthesizer, draw_detail
 from petbone.net.fine_train import fine_loss, patches, train_fine, ways
+from petbone.net.kinds import KINDS
 from petbone.net.scene import draw_scene
 from petbone.net.unet import build_unet
 from petbone.net.weights import load_fine, load_weights, save_weights
@@ -122,6 +123,34 @@ def test_the_part_of_a_voxel_that_is_bone_tells_the_border_between_voxels():
     assert torch.equal(patch.label > 0, patch.bone > 0.5)
 
 
+def test_made_up_coarse_names_are_mostly_true_and_their_borders_are_not():
+    """Where a patch has two vertebrae, most voxels carry the right one's name; some do not."""
+    right = []
+    for seed in range(6):
+        patch = rendered(seed, (0.0, -110.0, 172.0), told_shift_mm=4.0, told_slip_mm=0.0)
+        told = patch.told.repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2)
+        both = (patch.label > 0) & (told > 0)
+        assert both.sum() > 200
+        right.append(float((told == patch.label)[both].float().mean()))
+        assert (patch.told_middle[16] - patch.middle[16]).abs().max() < 12
+    assert 0.75 < np.mean(right) < 1
+    assert not rendered(1, (0.0, -110.0, 172.0), zeros=True).told.any()
+
+
+def test_what_the_net_is_told_is_the_kind_and_the_way():
+    label = torch.zeros((2, 2, 2), dtype=torch.uint8)
+    label[0], label[1, 0] = 7, 24  # T7, a rib
+    way = torch.full((3, 2, 2, 2), 0.5)
+    way[2, 0, 1] = torch.nan
+    told = told_channels(label, way, len(KINDS))
+    assert told.shape == (len(KINDS) + 3, 2, 2, 2)
+    assert torch.equal(told[: len(KINDS)].sum(0), (label > 0).float())
+    assert torch.equal(told[0], (label == 7).float())
+    assert torch.equal(told[1], (label == 24).float())
+    assert torch.equal(told[-3], 0.5 * (label == 7))
+    assert not told[-1, 0, 1].any()
+
+
 def test_dark_marrow_stays_bone():
     """The middle of a ball whose marrow is as dark as fat is bone all the same."""
     patch = rendered(2, (0.0, -110.0, 190.0), dark_hu=0.0, trabecular=0.0, slice_mm=1.0)
@@ -189,6 +218,7 @@ def test_patches_of_workers_are_those_made_in_place():
             assert torch.equal(a.bone, b.bone)
             assert torch.equal(a.coarse, b.coarse)
             assert torch.equal(a.label, b.label)
+            assert torch.equal(a.told, b.told)
             assert torch.equal(a.middle.nan_to_num(-1), b.middle.nan_to_num(-1))
 
 

@@ -83,7 +83,8 @@ def model(one_thread: None, coarse: Coarse) -> FineNet:
     hu = torch.from_numpy(ct.data.astype(np.float32))
     middle = torch.full((256, 3), torch.nan)
     part = torch.from_numpy(truth.astype(np.float32))
-    sample = FineSample(hu, part, torch.from_numpy(logit), (30 * part).to(torch.uint8), middle)
+    name = (30 * part).to(torch.uint8)
+    sample = FineSample(hu, part, torch.from_numpy(logit), name, middle, name[::2, ::2, ::2], middle)
     net = build_fine(TINY_FINE)
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-2)
     for _ in range(30):

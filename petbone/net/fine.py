@@ -2,7 +2,8 @@
 
 It needs detail more than context (where bone may be is told to it), so it is narrow; one level at 16 mm costs
 next to nothing and lets it see a whole kidney. Beside bone or not it says what tells touching bones apart:
-the kind of bone, and for a vertebra the way to its middle.
+the kind of bone, and for a vertebra the way to its middle. It is told the coarse names too, since which of
+two touching bones is which is known from further away; where the one ends it sees better.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from petbone.net.kinds import KINDS
+from petbone.net.kinds import KINDS, VERTEBRA_KIND, kind_of_label
 from petbone.net.unet import Block
 
 LOGIT_UNIT = 3.0
@@ -53,6 +54,18 @@ class FineAnswer(NamedTuple):
     way: Tensor
 
 
+def told_channels(label: Tensor, way: Tensor, kinds: int) -> Tensor:
+    """What the net is told of the coarse names, (kinds + 3, X, Y, Z) at twice `input_mm`.
+
+    `label` (X, Y, Z) uint8 holds coarse names, 0 where there is none; `way` (3, X, Y, Z) leads to the middle
+    of the voxel's own vertebra, in `CENTRE_UNIT_MM`; NaN and what is not of a vertebra count as nothing.
+    """
+    kind = torch.from_numpy(kind_of_label()).to(label.device)[label.long()]
+    which = kind[None] == torch.arange(1, kinds + 1, device=label.device)[:, None, None, None]
+    way = way.nan_to_num(0.0).clamp(-3.0, 3.0) * (kind == VERTEBRA_KIND)
+    return torch.cat([which.to(way.dtype), way])
+
+
 def _pointwise(layer: nn.Module, x: Tensor) -> Tensor:
     """A linear layer over channels: with channels last no copy, where a 1 x 1 x 1 convolution makes two."""
     mixed: Tensor = layer(x.movedim(1, -1))
@@ -71,6 +84,7 @@ class FineNet(nn.Module):
         self.down = nn.ModuleList(
             Block(before, width, groups, stride=2) for before, width in zip(widths, widths[1:], strict=False)
         )
+        self.tell = nn.Linear(config.kinds + 3, widths[1], bias=False)
         pairs = list(zip(widths[1:], widths, strict=False))
         self.narrow = nn.ModuleList(nn.Linear(deep, skip) for deep, skip in pairs)
         # Skips are added, not joined, and one convolution follows: half the arithmetic at full resolution.
@@ -89,12 +103,15 @@ class FineNet(nn.Module):
         shown = torch.cat([wide, narrow, (coarse / LOGIT_UNIT).clamp(-2.0, 2.0)], 1)
         return shown.contiguous(memory_format=torch.channels_last_3d)
 
-    def forward(self, hu: Tensor, coarse: Tensor) -> FineAnswer:
-        """Answers for HU and coarse bone logit, both (N, 1, X, Y, Z) with voxels of `input_mm`."""
+    def forward(self, hu: Tensor, coarse: Tensor, told: Tensor) -> FineAnswer:
+        """Answers for HU and coarse bone logit, both (N, 1, X, Y, Z) with voxels of `input_mm`, and the
+        coarse names, (N, kinds + 3, X/2, Y/2, Z/2) of `told_channels`."""
         x = nnf.silu(self.stem_norm(self.stem(self.windows(hu, coarse))))
         skips = [x]
-        for down in self.down:
+        for level, down in enumerate(self.down):
             x = down(x)
+            if level == 0:
+                x = x + _pointwise(self.tell, told)
             skips.append(x)
         levels = list(zip(self.narrow, self.up, self.up_norm, skips[:-1], strict=True))
         wide = x

@@ -74,19 +74,23 @@ class FineSynthConfig:
     missing_share: float = 0.25
     false_share: float = 0.45
     shifted_share: float = 0.30
+    slipped_share: float = 0.50
 
 
 @dataclass(frozen=True, eq=False)
 class FineSample:
     """`hu` and `coarse` (logit) float32, `bone` float32 (the part of a voxel that is bone) and `label` uint8,
     0 where less than half of a voxel is bone; all (X, Y, Z). `middle` (256, 3): the middle of every vertebra
-    by its label, in voxels of the patch; NaN where it is not near."""
+    by its label, in voxels of the patch; NaN where it is not near. `told` (X/2, Y/2, Z/2) uint8 are made-up
+    coarse names, `told_middle` (256, 3) the middles that go with them."""
 
     hu: Tensor
     bone: Tensor
     coarse: Tensor
     label: Tensor
     middle: Tensor
+    told: Tensor
+    told_middle: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +115,9 @@ class Detail:
     missing: float
     false: float
     zeros: bool
+    told_shift_mm: float  # sd by which borders between coarse names are off
+    told_slip_mm: float  # the same of what is called by the name of a neighbour
+    told_middle_mm: float
 
 
 class FineSynthesizer(Synthesizer):
@@ -192,13 +199,38 @@ class FineSynthesizer(Synthesizer):
         # The scanner of the coarse samples adds metal, streaks and a kernel's blur; its noise is done, and
         # the edge of a round field is nearly straight within a patch.
         hu = self._scanner(replace(scene, noise_hu=0.0, round_field=False), hu, patient, noise)
+        middle = self._middles(scene)
+        spread = detail.told_middle_mm / step
         return FineSample(
             hu=hu,
             bone=whole,
             coarse=coarse,
             label=torch.where(solid, label, torch.zeros_like(label)),
-            middle=self._middles(scene),
+            middle=middle,
+            told=self._told(scene, detail, label, coarse, noise),
+            told_middle=middle + spread * torch.randn(middle.shape, generator=noise, device=self.device),
         )
+
+    def _told(
+        self, scene: Scene, detail: Detail, label: Tensor, coarse: Tensor, noise: torch.Generator
+    ) -> Tensor:
+        """Made-up coarse names: the truth with its borders moved, pieces of it called by a neighbour's name,
+        round what the coarse answer calls bone."""
+        x, y, z = (n // 2 for n in scene.shape)
+        count, step = (x, y, z), 2 * scene.spacing_mm
+        slip = detail.told_slip_mm * (self._field(count, step, 24.0, noise) > 1.0)
+        axes = torch.meshgrid(*[torch.arange(n, device=self.device) for n in count], indexing="ij")
+        at = []
+        for axis, n in zip(axes, scene.shape, strict=True):
+            off_mm = (detail.told_shift_mm + slip) * self._field(count, step, 35.0, noise)
+            at.append((2 * axis + 0.5 + off_mm / scene.spacing_mm).round().long().clamp(0, n - 1))
+        told = label[at[0], at[1], at[2]]
+        there = (nnf.avg_pool3d(coarse[None, None], 2) > 0).float()
+        near = nnf.max_pool3d(there, 3, 1, 1)[0, 0] > 0
+        present = label.unique()
+        if bool(present.any()):  # what passes for bone far from any has a name all the same
+            told = torch.where(told > 0, told, present[-1])
+        return torch.where(near, told, torch.zeros_like(told))
 
     def _middles(self, scene: Scene) -> Tensor:
         """Middles of the vertebrae in and round the patch, (256, 3) in its voxels: means over a lattice that
@@ -377,6 +409,9 @@ def draw_detail(rng: np.random.Generator, config: FineSynthConfig, device: torch
         missing=float(rng.uniform(3, 9)) if rng.random() < config.missing_share else 0.0,
         false=float(rng.uniform(4, 11)) if rng.random() < config.false_share else 0.0,
         zeros=bool(rng.random() < config.zeros_share),
+        told_shift_mm=float(rng.uniform(0.5, 5.0)),
+        told_slip_mm=float(rng.uniform(5, 20)) if rng.random() < config.slipped_share else 0.0,
+        told_middle_mm=float(rng.uniform(0.5, 3.0)),
     )
 
 

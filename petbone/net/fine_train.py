@@ -19,7 +19,7 @@ from torch import Tensor, multiprocessing
 
 from petbone.errors import InputError
 from petbone.net.device import mixed_precision
-from petbone.net.fine import FineConfig, FineNet, build_fine
+from petbone.net.fine import FineConfig, FineNet, build_fine, told_channels
 from petbone.net.fine_anatomy import FineAnatomy
 from petbone.net.fine_synth import FineSample, FineSynthConfig, FineSynthesizer
 from petbone.net.kinds import VERTEBRA_KIND, kind_of_label
@@ -69,6 +69,18 @@ def stacked(patches: Sequence[FineSample]) -> tuple[Tensor, Tensor, Tensor]:
     return hu.float(), coarse.float(), bone.float()
 
 
+def told(patches: Sequence[FineSample], kinds: int, unit: float) -> Tensor:
+    """The coarse names of a batch as the net is told them, (N, kinds + 3, X/2, Y/2, Z/2); a voxel of the
+    patch measures `unit` of a way."""
+    found = []
+    for patch in patches:
+        axes = [torch.arange(n, device=patch.told.device) * 2 + 0.5 for n in patch.told.shape]
+        here = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+        way = patch.told_middle[patch.told.long()].movedim(-1, 0) - here
+        found.append(told_channels(patch.told, way * unit, kinds))
+    return torch.stack(found)
+
+
 def ways(patch: FineSample) -> tuple[Tensor, Tensor]:
     """Voxels of vertebrae whose middle is known, flat indices (n,), and the way there (3, n) in voxels."""
     label = patch.label.flatten().long()
@@ -82,8 +94,10 @@ def ways(patch: FineSample) -> tuple[Tensor, Tensor]:
 def fine_loss(model: FineNet, patches: Sequence[FineSample], dtype: torch.dtype | None) -> FineLosses:
     """Cross-entropy and soft Dice over the batch; over its bone the kind, over its vertebrae the way."""
     hu, coarse, truth = stacked(patches)
+    unit = model.config.input_mm / CENTRE_UNIT_MM
+    names = told(patches, model.config.kinds, unit)
     with torch.autocast(hu.device.type, dtype) if dtype else nullcontext():
-        answer = model(hu, coarse)
+        answer = model(hu, coarse, names)
     logits = answer.bone.float()
     chance = logits.sigmoid()
     # The truth is a part of a voxel: a logit of 0 then lies where the border lies, between voxels too.
@@ -104,7 +118,6 @@ def fine_loss(model: FineNet, patches: Sequence[FineSample], dtype: torch.dtype 
         kind_loss = (each * weight).sum() / weight.sum()
         kind_share = float((scores.argmax(1) == wanted).float().mean())
     errors = []
-    unit = model.config.input_mm / CENTRE_UNIT_MM
     for said, patch in zip(answer.way.float(), patches, strict=True):
         index, way = ways(patch)
         errors.append(said.flatten(1)[:, index] - way * unit)
@@ -138,15 +151,7 @@ def _generate(
     parent = os.getppid()
     synthesizer = FineSynthesizer(_opened(anatomies), synth)
     for seed in seeds:
-        patch = synthesizer.patch(seed)
-        item = (
-            seed,
-            patch.hu.half().numpy(),
-            patch.bone.half().numpy(),
-            patch.coarse.half().numpy(),
-            patch.label.numpy(),
-            patch.middle.numpy(),
-        )
+        item = (seed, *(part.numpy() for part in _packed(synthesizer.patch(seed))))
         while True:
             try:
                 queue.put(item, timeout=5)
@@ -175,7 +180,7 @@ def patches(
     if device.type != "cpu" or config.workers == 0:
         synthesizer = FineSynthesizer(_opened(anatomies), synth, device)
         for start in range(first, last, batch):
-            yield [_halved(synthesizer.patch(seed)) for seed in range(start, start + batch)]
+            yield [_unpacked(_packed(synthesizer.patch(seed))) for seed in range(start, start + batch)]
         return
     context = multiprocessing.get_context("spawn")
     queues = [context.Queue(maxsize=6) for _ in range(config.workers)]
@@ -189,23 +194,25 @@ def patches(
         for start in range(first, last, batch):
             found = []
             for seed in range(start, start + batch):
-                came, hu, bone, coarse, label, middle = queues[(seed - first) % config.workers].get(
-                    timeout=300
-                )
+                came, *parts = queues[(seed - first) % config.workers].get(timeout=300)
                 if came != seed:
                     raise RuntimeError(f"patch {came} came for patch {seed}")
-                whole = [torch.from_numpy(part) for part in (hu, bone, coarse, label, middle)]
-                found.append(FineSample(*(part.float() for part in whole[:3]), *whole[3:]))
+                found.append(_unpacked([torch.from_numpy(part) for part in parts]))
             yield found
     finally:
         for process in processes:
             process.terminate()
 
 
-def _halved(patch: FineSample) -> FineSample:
-    """Rounded as patches are that travel between processes, so that both ways give the same run."""
-    halved = (part.half().float() for part in (patch.hu, patch.bone, patch.coarse))
-    return FineSample(*halved, patch.label, patch.middle)
+def _packed(patch: FineSample) -> list[Tensor]:
+    """The parts of a patch as they travel between processes, the first three in half precision."""
+    halved = [part.half() for part in (patch.hu, patch.bone, patch.coarse)]
+    return [*halved, patch.label, patch.middle, patch.told, patch.told_middle]
+
+
+def _unpacked(parts: Sequence[Tensor]) -> FineSample:
+    """Inverse of `_packed`, but for the rounding; patches made in place are rounded too."""
+    return FineSample(*(part.float() for part in parts[:3]), *parts[3:])
 
 
 def _start(path: Path, device: torch.device) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 from petbone.errors import InputError
 from petbone.net.border import FINE_STEPS, FineGuide, Guide, linear_along
 from petbone.net.coarse import AIR_HU, F32
-from petbone.net.fine import FineNet
+from petbone.net.fine import FineNet, told_channels
 from petbone.net.kinds import KINDS, VERTEBRA_KIND, kind_of_label
 from petbone.net.unet import CENTRE_UNIT_MM
 from petbone.volume import Grid
@@ -66,7 +66,7 @@ class _Axis:
     step: float
     count: int
 
-    def ct(self, index: npt.NDArray[np.integer]) -> F64:
+    def ct(self, index: npt.NDArray[np.integer] | F64) -> F64:
         return np.asarray(self.low + index * self.step)
 
 
@@ -172,6 +172,7 @@ def refine(
     shape = [a.count for a in axes]
     logit = np.full(shape, -128, np.int8)
     said = []
+    middle_mm = _middles_mm(guide, spacing_mm)
     boxes = list(tiles(guide, axes, rule, model.config.multiple))
     hat = rule.hat * model.config.input_mm / spacing_mm
     for n, box in enumerate(boxes):
@@ -182,7 +183,8 @@ def refine(
         for axis in (2, 1, 0):
             coarse = linear_along(coarse, guide.scale[axis] * where[axis] + guide.offset[axis], axis)
         shown = torch.from_numpy(np.ascontiguousarray(coarse, np.float32))[None, None].to(device)
-        answer = model(hu, shown)
+        told = _told(index, axes, guide, spacing_mm, middle_mm, model.config.kinds).to(device)
+        answer = model(hu, shown, told[None])
         part = tuple(slice(s.start, min(s.stop, a.count)) for s, a in zip(box, axes, strict=True))
         inner = tuple(slice(rule.margin, rule.margin + s.stop - s.start) for s in part)
         bone = answer.bone[0, 0][inner].float()
@@ -204,6 +206,37 @@ def refine(
     labels = _named(said, guide, axes, spacing_mm, rule)
     steps = np.array([a.step for a in axes])
     return FineGuide(logit, labels, 1 / steps, -np.array([a.low for a in axes]) / steps)
+
+
+def _middles_mm(guide: Guide, spacing_mm: F64) -> F32:
+    """Middles (256, 3) of the coarse vertebrae, mm along the CT's axes; NaN for all other labels."""
+    middle_mm = np.full((256, 3), np.nan, np.float32)
+    kinds = kind_of_label()
+    for label in np.unique(guide.labels):
+        if kinds[label] == VERTEBRA_KIND:
+            index = np.argwhere(guide.labels == label).mean(0)
+            middle_mm[label] = (index - guide.offset) / guide.scale * spacing_mm
+    return middle_mm
+
+
+def _told(
+    index: list[npt.NDArray[np.integer]],
+    axes: list[_Axis],
+    guide: Guide,
+    spacing_mm: F64,
+    middle_mm: F32,
+    kinds: int,
+) -> torch.Tensor:
+    """The coarse names of a tile as the fine net is told them, on every second of its voxels."""
+    ct = [a.ct(i[::2] + 0.5) for a, i in zip(axes, index, strict=True)]
+    near = [
+        (guide.scale[n] * c + guide.offset[n]).round().astype(np.intp).clip(0, guide.labels.shape[n] - 1)
+        for n, c in enumerate(ct)
+    ]
+    label = guide.labels[np.ix_(*near)]
+    here_mm = np.stack(np.meshgrid(*[c * s for c, s in zip(ct, spacing_mm, strict=True)], indexing="ij"))
+    way_mm = (np.moveaxis(middle_mm[label], -1, 0) - here_mm).astype(np.float32)
+    return told_channels(torch.from_numpy(label), torch.from_numpy(way_mm / CENTRE_UNIT_MM), kinds)
 
 
 def _mm(index: npt.NDArray[np.integer], axes: list[_Axis], spacing_mm: F64) -> F64:
@@ -235,7 +268,7 @@ def _named(said: list[_Said], guide: Guide, axes: list[_Axis], spacing_mm: F64, 
     votes_mm = np.concatenate([s.middle_mm for s in said])[vertebra]
     spine = np.unique(coarse_label[kinds[coarse_label] == VERTEBRA_KIND])
     if len(vertebra) and len(spine):
-        middles = np.array([coarse_mm[coarse_label == label].mean(0) for label in spine])
+        middles = _middles_mm(guide, spacing_mm)[spine]
         # The coarse middles are as good as the coarse names; the votes themselves know better.
         for step in range(rule.rounds + 1):
             distance, nearest = cKDTree(middles).query(votes_mm)
