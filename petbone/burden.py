@@ -5,7 +5,6 @@ Absent, cut and zero are three different answers: a value that does not exist is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage
 
-from petbone.anatomy import ALL_BONES, BONES, BY_ID, LOW_CONFIDENCE, STANDARD_VOLUME_ML
+from petbone.anatomy import ALL_BONES, BONES, BY_ID, LOW_CONFIDENCE
+from petbone.completeness import Seen
 from petbone.hotspots import core
 from petbone.peak import EANM_RADIUS_MM, IBSI_RADIUS_MM, Spheres
 from petbone.resample import Occupancy
@@ -22,7 +22,7 @@ from petbone.volume import Box, Grid, Volume
 BONE_COLUMNS = (
     "id name side group status seen_fraction name_confidence volume_ml pet_volume_ml suv_mean suv_sd "
     "suv_median suv_max suv_peak hotspot_count hotspot_volume_ml hotspot_fraction hotspot_tlu_g shift_mm "
-    "shift_uncertainty_mm cut_by suv_peak_eanm"
+    "shift_uncertainty_mm cut_by suv_peak_eanm seen_low seen_high"
 ).split()
 
 HOTSPOT_COLUMNS = (
@@ -30,13 +30,13 @@ HOTSPOT_COLUMNS = (
     "x_mm y_mm z_mm hu_mean suv_peak_local suv_peak_eanm"
 ).split()
 
-SKELETON_SIZES = (0.6, 1.6)
-"""Bounds of a grown person's skeleton beside the standard one, by volume: fragments do not make a dwarf."""
-
 DEFINITIONS: dict[str, str] = {
     "status": "complete; cut (touches the border of the bone map, or reaches out of the PET); or absent",
-    "seen_fraction": "part of the bone inside both images; for a cut bone an estimate from the volumes of "
-    "the standard skeleton, scaled to the complete bones of this patient, at most 0.99",
+    "seen_fraction": "part of the bone inside both images; for a cut bone an estimate, at most 0.99: its "
+    "volume beside that of its complete twin, or of the standard skeleton's bone scaled to the complete "
+    "bones of its group, or of the patient",
+    "seen_low": "nine times out of ten the seen part lies between seen_low and seen_high",
+    "seen_high": "see seen_low",
     "cut_by": "through which side of the bone map the bone leaves, or pet",
     "name_confidence": "chance that the bone's name is right, by the network; below "
     f"{LOW_CONFIDENCE:g} the report says what the bone may be instead; empty for masks made elsewhere",
@@ -67,64 +67,6 @@ DEFINITIONS: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What of one bone the images hold."""
-
-    status: str  # complete, cut, absent
-    fraction: float | None
-    cut_by: str
-    volume_ml: float | None
-
-
-def border_sides(bones: Volume) -> dict[int, tuple[str, ...]]:
-    """Which sides of the bone map every label touches, in the patient's terms (``superior``, ``left``...)."""
-    names = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
-    axes = bones.grid.mm_from_ijk[:3, :3] / bones.grid.spacing_mm
-    sides: dict[int, list[str]] = {}
-    for axis in range(3):
-        world = int(np.abs(axes[:, axis]).argmax())
-        for end, sign in ((0, -1), (-1, 1)):
-            direction = names[world][int(sign * axes[world, axis] > 0)]
-            face = np.moveaxis(bones.data, axis, 0)[end]
-            for label in np.flatnonzero(np.bincount(face[face > 0], minlength=1)):
-                if direction not in sides.setdefault(int(label), []):
-                    sides[int(label)].append(direction)
-    return {label: tuple(found) for label, found in sides.items()}
-
-
-def what_was_seen(bones: Volume, occupied: Occupancy | None) -> dict[int, Seen]:
-    """Status, seen fraction and volume of each of the bones, by label.
-
-    With `occupied`, a bone that reaches out of the PET is cut too.
-    """
-    # Bone is a few per cent of the map; bincount makes 8 bytes of every voxel it is given.
-    flat = bones.data.ravel(order="K")
-    counts = np.bincount(flat[flat > 0], minlength=256)
-    volume_ml = counts * bones.grid.voxel_ml
-    in_pet_ml = volume_ml if occupied is None else occupied.volumes_ml()
-    sides = border_sides(bones)
-    whole = [b.id for b in BONES if counts[b.id] and b.id not in sides]
-    # A skeleton larger or smaller than the standard one: by the bones that are whole.
-    ratios = [volume_ml[label] / STANDARD_VOLUME_ML[label] for label in whole]
-    scale = float(np.clip(np.median(ratios), *SKELETON_SIZES)) if len(ratios) >= 3 else 1.0
-    seen = {}
-    for bone in ALL_BONES:
-        ml = float(volume_ml[bone.id])
-        if not ml:
-            seen[bone.id] = Seen("absent", None, "", None)
-            continue
-        inside = min(float(in_pet_ml[bone.id]) / ml, 1.0)
-        cut_by = list(sides.get(bone.id, ()))
-        # Something is missing from a bone that is cut, however large it is beside the standard one.
-        part = min(ml / (STANDARD_VOLUME_ML[bone.id] * scale), 0.99) if cut_by else 1.0
-        if inside < 1 - 1e-3:
-            cut_by.append("pet")
-        status = "cut" if cut_by else "complete"
-        seen[bone.id] = Seen(status, inside * part if cut_by else 1.0, " ".join(cut_by), ml)
-    return seen
-
-
 def bone_table(
     suv: Volume,
     occupied: Occupancy,
@@ -149,7 +91,7 @@ def bone_table(
         row: dict[str, Any] = dict.fromkeys(BONE_COLUMNS)
         row |= {"id": bone.id, "name": bone.name, "side": bone.side, "group": bone.group}
         row |= {"status": state.status, "seen_fraction": state.fraction, "cut_by": state.cut_by}
-        row |= {"volume_ml": state.volume_ml}
+        row |= {"volume_ml": state.volume_ml, "seen_low": state.low, "seen_high": state.high}
         if state.status != "absent" and confidence is not None:
             row["name_confidence"] = confidence.get(bone.id)
         entries = occupied.of(bone.id)

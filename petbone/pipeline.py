@@ -14,8 +14,9 @@ import pandas as pd
 
 import petbone
 from petbone.anatomy import BY_ID, LOW_CONFIDENCE, SPINE_AND_RIB_VARIANTS, unsure_name
-from petbone.burden import DEFINITIONS, Seen, bone_table, hotspot_hu, hotspot_table, what_was_seen
+from petbone.burden import DEFINITIONS, bone_table, hotspot_hu, hotspot_table
 from petbone.case import CaseResult, PetResult
+from petbone.completeness import Seen, what_was_seen
 from petbone.errors import InputError, ResourceError, UsageError
 from petbone.hotspots import find_hotspots, left_out_ml
 from petbone.indices import Index, choose_index, index_table, parse_indices, published_indices

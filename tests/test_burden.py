@@ -9,12 +9,11 @@ from petbone.burden import (
     DEFINITIONS,
     HOTSPOT_COLUMNS,
     bone_table,
-    border_sides,
     hotspot_hu,
     hotspot_table,
     weighted_median,
-    what_was_seen,
 )
+from petbone.completeness import border_sides, what_was_seen
 from petbone.hotspots import HotspotRule, find_hotspots
 from petbone.resample import occupancy
 from petbone.volume import Grid, Unit, Volume

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 
 from conftest import HandMade
-from petbone.burden import bone_table, hotspot_table, what_was_seen
+from petbone.burden import bone_table, hotspot_table
 from petbone.case import PetResult
+from petbone.completeness import what_was_seen
 from petbone.followup import concordance
 from petbone.hotspots import HotspotRule, find_hotspots
 from petbone.resample import occupancy

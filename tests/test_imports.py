@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "volume", "anatomy", "steps", "components"},
     {"suv", "labels", "resample", "peak", "case", "audit", "metrics"},
     {"io"},
-    {"net", "hotspots"},
+    {"net", "hotspots", "completeness"},
     {"burden", "indices", "followup"},
     {"report", "phantom"},
     {"pipeline", "results", "progress"},

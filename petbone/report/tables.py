@@ -90,6 +90,8 @@ BONE_COLUMNS = (
     Column(
         "seen_fraction", "seen", group="bone", meaning="part of the bone inside the field of view, 0 to 1"
     ),
+    Column("seen_low", "from", group="bone", meaning="nine times out of ten the part seen is at least this"),
+    Column("seen_high", "to", group="bone", meaning="and at most this"),
     Column("name_confidence", "name sure", group="bone", meaning="confidence that the bone is named right"),
     Column("volume_ml", "volume", "mL", group="CT", meaning="volume on the grid of the CT"),
     Column("pet_volume_ml", "volume", "mL", group="PET", meaning="sum of occupancy x PET voxel volume"),
