@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXAMPLE := example-output
 
-.PHONY: setup example lint types test clean
+.PHONY: setup example lint types test train-check clean
 
 setup: $(VENV)/.installed
 
@@ -31,6 +31,11 @@ types: setup
 
 test: lint types
 	$(BIN)/pytest
+
+# A small net trained from scratch and judged on synthetic patients that it has not seen.
+train-check: setup
+	rm -rf cache/train_check
+	$(BIN)/python scripts/train_check.py --work cache/train_check
 
 clean:
 	rm -rf $(VENV) example-output

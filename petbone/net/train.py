@@ -273,6 +273,7 @@ def _generate(sources: Sources, seeds: Sequence[int], queue: Any) -> None:
             except Full:
                 # A trainer that was killed leaves its generators behind; they end by themselves.
                 if os.getppid() != parent:
+                    queue.cancel_join_thread()  # nobody will read what is still on its way
                     return
 
 
