@@ -13,6 +13,8 @@ from scipy import ndimage
 from torch import nn
 
 from net_fixtures import TINY_NET
+from petbone.components import label_boxes
+from petbone.net.border import BorderRule, tidy
 from petbone.net.coarse import _both_ways, block_means, hu_on, net_grid
 from petbone.net.unet import build_unet, normalised
 from petbone.volume import Grid
@@ -113,3 +115,31 @@ def test_memory_of_hu_on_is_that_of_the_answer_and_a_few_slices():
         tracemalloc.stop()
     per_slice = (peaks[1] - peaks[0]) / 150
     assert per_slice < 0.3 * view[:, :, 0].nbytes
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_boxes_do_not_depend_on_the_order_of_memory(order):
+    labels = np.zeros((12, 9, 15), np.uint8)
+    labels[2:4, 1:8, 3] = 7
+    labels[5:6, 2:3, 4:14] = 2
+    view = np.ascontiguousarray(labels.transpose(order)).transpose(np.argsort(order))[::-1]
+    assert label_boxes(view) == {
+        2: (slice(6, 7), slice(2, 3), slice(4, 14)),
+        7: (slice(8, 10), slice(1, 8), slice(3, 4)),
+    }
+    assert label_boxes(np.zeros((3, 3, 3), np.uint8)) == {}
+
+
+@pytest.mark.parametrize("memory", ["C", "F"])
+def test_tidy_fills_holes_drops_crumbs_and_names_what_is_there(memory):
+    out = np.zeros((40, 40, 40), np.uint8, order=memory)
+    out[5:25, 5:25, 5:25] = 3
+    out[10:12, 10:12, 10:12] = 0
+    out[14:16, 14:16, 14:16] = 4
+    out[30, 30, 30] = 3
+    expected = out.copy()
+    expected[10:12, 10:12, 10:12] = 3
+    expected[30, 30, 30] = 0
+    assert tidy(out, 0.008, BorderRule()) == [3, 4]
+    assert np.array_equal(out, expected)
+    assert list(np.unique(out)) == [0, 3, 4]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from petbone.components import connected
+from petbone.components import connected, label_boxes
 from petbone.net.coarse import F32
 
 U8 = npt.NDArray[np.uint8]
@@ -177,14 +177,14 @@ def _slab_box(
     return box[0], box[1], box[2]
 
 
-def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> None:
-    """Bone by bone, in its box: fill small holes, drop crumbs. Changes `out`."""
-    for label, box in enumerate(ndimage.find_objects(out), start=1):
-        if box is None:
-            continue
+def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> list[int]:
+    """Bone by bone, in its box: fill small holes, drop crumbs. Changes `out`; returns its labels, all of
+    which it keeps."""
+    boxes = label_boxes(out)
+    for label, box in boxes.items():
         here = out[box] == label
         pieces = connected(here, 26)
-        sizes = np.bincount(pieces.ravel())
+        sizes = np.bincount(pieces.ravel(order="K"))
         sizes[0] = 0
         keep = sizes >= max(rule.island_share * sizes.max(), rule.island_ml / voxel_ml)
         keep[sizes.argmax()] = True
@@ -192,7 +192,7 @@ def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> None:
         crumbs = here & ~keep[pieces]
         here &= ~crumbs
         gaps = connected(~here, 6)
-        space = np.bincount(gaps.ravel())
+        space = np.bincount(gaps.ravel(order="K"))
         fill = space * voxel_ml <= rule.hole_ml
         fill[0] = False
         # A gap that reaches the side of the box is not a hole.
@@ -202,3 +202,4 @@ def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> None:
         part = out[box]
         part[crumbs] = 0
         part[fill[gaps] & (part == 0)] = label
+    return list(boxes)
