@@ -64,9 +64,11 @@ class ChainRule:
     missed: float = 0.08
     doubled: float = 0.01
     variant: float = 0.01
-    rib_on_thoracic: float = 0.94
-    rib_on_last: float = 0.80
-    rib_on_other: float = 0.03
+    # That a rib is found on each, seen on synthetic patients: the first and last are often missed.
+    rib_on_thoracic: float = 0.85
+    rib_on_first: float = 0.75
+    rib_on_last: float = 0.6
+    rib_on_other: float = 0.02
     sacrum_near_last: float = 0.95
     sacrum_near_other: float = 0.02
     skull_near_first: tuple[float, float] = (0.9, 0.1)  # C1, C2
@@ -184,6 +186,7 @@ def _evidence(seen: Sequence[Seen], rule: ChainRule, slide: int = 0) -> F64:
     thoracic = np.array([_NAMES[label][0] == "T" for label in LEVELS])
     last = np.isin(LEVELS, [BY_NAME[n].id for n in ("T12", "T13")])
     rib = np.where(last, rule.rib_on_last, np.where(thoracic, rule.rib_on_thoracic, rule.rib_on_other))
+    rib[_levels("T1")] = rule.rib_on_first
     lowest = np.isin(LEVELS, [BY_NAME[n].id for n in ("L5", "L6")])
     sacrum = np.where(lowest, rule.sacrum_near_last, rule.sacrum_near_other)
     skull = np.full(len(LEVELS), rule.skull_near_other)

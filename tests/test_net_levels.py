@@ -270,3 +270,15 @@ def test_a_gap_in_the_column_is_not_filled():
     result = counted(index[stay], chances[stay], votes[stay])
     assert BY_NAME["T6"].id not in result.given
     assert (result.given == truth[stay]).mean() > 0.95
+
+
+def test_ribs_of_a_vertebra_above_the_field_do_not_take_the_first_ones_number():
+    """T5 is cut off by the field and the medial ends of its ribs are not."""
+    index, truth, chances, votes = thorax()
+    cut = [BY_NAME[name].id for name in PARTS[:6]]
+    cut += [BY_NAME[f"rib_{side}_{n}"].id for side in ("left", "right") for n in (1, 2, 3, 4)]
+    keep = ~np.isin(truth, cut)
+    result = counted(index[keep], chances[keep], votes[keep])
+    fifth = np.isin(truth[keep], [BY_NAME["rib_left_5"].id, BY_NAME["rib_right_5"].id])
+    assert (result.given == truth[keep])[fifth].mean() > 0.95
+    assert result.confidence[BY_NAME["rib_left_5"].id] < result.confidence[BY_NAME["rib_left_6"].id]

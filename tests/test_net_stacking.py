@@ -40,3 +40,20 @@ def test_far_and_lonely_pieces_keep_their_guess():
         number_by_order(index, number, np.full(len(truth), 10), 4.0), np.where(number, 2, 10)
     )
     assert np.array_equal(number_by_order(index, truth, truth, 4.0), truth)
+
+
+def test_a_rib_that_the_net_numbers_in_patches_is_one_rib():
+    """The lateral half of rib 6, its back cut off by the field: the net says 5 to 8, rib 7 below says 6."""
+    index, truth = ribs([6, 7])
+    number = np.where(truth == 7, 7, 0)
+    guess = np.where(truth == 6, 5 + index[:, 0] // 5, truth)
+    assert np.array_equal(number_by_order(index, number, guess, 4.0), truth)
+
+
+def test_a_rib_beside_the_next_one_goes_by_it():
+    """A chest that grows wider downwards: no voxel of rib 6 has rib 7 right below it."""
+    index, truth = ribs([6, 7])
+    index[truth == 7, 1] += 3
+    number = np.where(truth == 7, 7, 0)
+    guess = np.where(truth == 6, 9, truth)
+    assert np.array_equal(number_by_order(index, number, guess, 4.0), truth)

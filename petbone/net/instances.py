@@ -47,6 +47,10 @@ class InstanceRule:
     head_spread: float = 0.3
     number_spread: float = 1.4
     unmatched: float = 3.0
+    shared: float = 1.0  # a vertebra that has two ends of one side
+    # Of ends that hang on a vertebra above the first; they are cut by the field, so their place says less.
+    above: float = 0.5
+    above_spread: float = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +214,9 @@ def _peaks(votes_mm: F64, weights: F64, neck: F64, rule: InstanceRule) -> F64:
 class Ribs:
     """Ribs of one side.
 
-    `owner` (voxels,) the vertebra on which a voxel's rib hangs, -1 for none; `seen` (vertebrae,) whether a
-    rib hangs on each; `ends` (medial ends, 2) the vertebra of each end and the number that the net expects.
+    `owner` (voxels,) the vertebra on which a voxel's rib hangs, -1 for none; of n vertebrae, n means the one
+    above the first, which is not seen. `seen` (vertebrae,) whether a rib hangs on each; `ends` (medial ends,
+    2) the vertebra of each end and the number that the net expects.
     """
 
     owner: Ints
@@ -260,22 +265,28 @@ def find_ribs(
     owner = np.full(len(index), -1, np.intp)
     owner[reached] = source[nearest[reached]]
     ends = np.array([(on, n) for on, n in zip(hangs, numbers[order], strict=True) if on >= 0], float)
-    seen = np.zeros(count, bool)
+    seen = np.zeros(count + 1, bool)
     seen[ends[:, 0].astype(int)] = True
-    return Ribs(owner, seen, ends)
+    return Ribs(owner, seen[:count], ends)
 
 
 def _match(at_mm: F64, numbers: F64, column: Column, column_number: F64, rule: InstanceRule) -> list[int]:
-    """The vertebra of each medial end, from head to foot (-1: none); order is kept, ends may share one."""
-    along = column.along_mm
-    steps = np.diff(along)
-    pitch = np.array(
-        [np.median(steps[max(0, k - 3) : k + 3]) if len(steps) else 25.0 for k in range(len(along))]
-    )
+    """The vertebra of each medial end, from head to foot, as in `Ribs.owner`; order is kept."""
+    steps = np.diff(column.along_mm)
+    count = len(column.along_mm)
+    pitch = np.array([np.median(steps[max(0, k - 3) : k + 3]) if len(steps) else 25.0 for k in range(count)])
+    # One more vertebra above the first: the end of a rib lies above the middle of its vertebra, so at the top
+    # of a field it may be seen where the vertebra is not. At the bottom it is the other way round.
+    pitch = np.concatenate([pitch[:1], pitch])
+    along = np.concatenate([[column.along_mm[0] - pitch[0]], column.along_mm])
+    says = np.concatenate([[column_number[0] - 1], column_number])
+    spread = np.full(count + 1, rule.head_spread)
+    spread[0] = rule.above_spread
     offset = np.interp(numbers, rule.head_ribs, rule.head_offsets)
     place = (along[None] - at_mm[:, None]) / pitch[None] - offset[:, None]
-    differ = numbers[:, None] - column_number[None]
-    cost = (place / rule.head_spread) ** 2 / 2 + (differ / rule.number_spread).clip(-3, 3) ** 2 / 2
+    differ = numbers[:, None] - says[None]
+    cost = (place / spread) ** 2 / 2 + (differ / rule.number_spread).clip(-3, 3) ** 2 / 2
+    cost[:, 0] += rule.above
     n, m = cost.shape
     # best[k, j]: the least cost of the first k ends, with vertebrae up to j used.
     best = np.zeros((n + 1, m + 1))
@@ -288,7 +299,7 @@ def _match(at_mm: F64, numbers: F64, column: Column, column_number: F64, rule: I
                 best[k, j - 1],
                 best[k - 1, j] + rule.unmatched,
                 best[k - 1, j - 1] + cost[k - 1, j - 1],
-                best[k - 1, j] + cost[k - 1, j - 1] + 1.0,
+                best[k - 1, j] + cost[k - 1, j - 1] + rule.shared,
             )
             choice[k, j] = int(np.argmin(options))
             best[k, j] = options[choice[k, j]]
@@ -304,7 +315,7 @@ def _match(at_mm: F64, numbers: F64, column: Column, column_number: F64, rule: I
             out[k] = j - 1
         if move == 2:
             j -= 1
-    return out
+    return [{-1: -1, 0: count}.get(k, k - 1) for k in out]
 
 
 def _graph(

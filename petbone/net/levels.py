@@ -55,6 +55,7 @@ class LevelRule:
     skull_mm: tuple[float, float] = (32.0, 60.0)
     far_mm: float = 65.0  # no voxel of a vertebra is so far from the middle line of the column,
     piece_mm: float = 38.0  # and no piece of one begins so far from it
+    above_sure: float = 0.8  # that a rib which seems to hang on the vertebra above the first does so
     candidate: float = 0.05
 
 
@@ -124,6 +125,10 @@ def count_levels(
         hangs = tuple(_rib_of(level, one.name) for level in LEVELS)
         for k in np.flatnonzero(one.ribs.seen).tolist():
             tally.note(_rib_of(chain.levels[k], one.name), chain.chances[k], hangs)
+        if (one.ribs.owner == len(chain.levels)).any():
+            above = tuple(_rib_of(_above(level), one.name) for level in LEVELS)
+            first = _rib_of(_above(chain.levels[0]), one.name)
+            tally.note(first, chain.chances[0] * rule.above_sure, above)
         expected, known = _name_ribs(given, index, one, chain, column, step_mm)
         _note_uncounted(tally, given, one, chances, expected, known)
     return tally.counted(given, _mean_chance(given, chances))
@@ -305,6 +310,12 @@ def _rib_of(level: int, side: str) -> int:
     return BY_NAME[f"rib_{side}_{name[1:]}"].id if name[0] == "T" else 0
 
 
+def _above(level: int) -> int:
+    """The level above one; 0 where that is none of the neck or chest."""
+    number = _USUAL_NUMBER.get(level)
+    return next((label for label, n in _USUAL_NUMBER.items() if number is not None and n == number - 1), 0)
+
+
 def _name_ribs(
     given: U8, index: Ints, one: _Side, chain: Chain, column: Column, step_mm: float
 ) -> tuple[F64, npt.NDArray[np.bool_]]:
@@ -321,9 +332,10 @@ def _name_ribs(
     if len(here) == 0:
         return number, np.zeros(0, bool)
     first, last = BY_NAME[f"rib_{side}_1"].id, BY_NAME[f"rib_{side}_12"].id
-    rib = np.array([0, *(_rib_of(level, side) for level in chain.levels)])[ribs.owner + 1]
+    hangs = [_rib_of(level, side) for level in (*chain.levels, *map(_above, chain.levels[:1]))]
+    rib = np.array([0, *hangs])[ribs.owner + 1]
     value = np.where(rib > last, 13, rib - first + 1)
-    on = np.array([_rib_of(chain.levels[int(k)], side) for k, _ in ribs.ends], float)
+    on = np.array([hangs[int(k)] for k, _ in ribs.ends], float)
     ends = ribs.ends[on > 0, 1]
     moved = np.where(on > last, 13, on - first + 1)[on > 0] - ends
     expected = number

@@ -6,6 +6,7 @@ gap, or two ribs touch.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,19 @@ from petbone.components import connected
 Ints = npt.NDArray[np.integer[Any]]
 
 REACH_MM = 48.0
+BESIDE_MM = 16.0
 LEAST_VOTES = 3
-LEAST_GAP = 2  # voxels
+LEAST_GAP = 1  # voxels
+LEAST_GAP_BESIDE = 2
+ONE_RIB = 0.1  # of the columns of one rib, fewer than this cross it twice
 
 
 def number_by_order(index: Ints, number: Ints, guess: Ints, step_mm: float) -> Ints:
     """Numbers for the voxels `index` (n, 3) of the ribs of one side, z to the head.
 
-    `number` (n,) is 0 where it is not known; `guess` (n,) parts what is not known into pieces of one number,
-    and is the answer for those that have no numbered rib above or below them within `REACH_MM`.
+    `number` (n,) is 0 where it is not known. What is not known and hangs together is one rib, unless parts of
+    it lie above each other: then `guess` (n,) parts it. The guess, or its mean over one rib, is the answer
+    for what has no numbered rib above or below within `REACH_MM`.
     """
     out = np.array(number)
     open_ = np.flatnonzero(out == 0)
@@ -38,30 +43,60 @@ def number_by_order(index: Ints, number: Ints, guess: Ints, step_mm: float) -> I
     stack[at] = out
     unknown = np.zeros(shape, np.uint8)
     unknown[tuple(a[open_] for a in at)] = guess[open_]
+    unknown = _whole_ribs(unknown)
+    guess = np.where(out == 0, unknown[at], guess)
     pieces = connected(unknown, 26).astype(np.int32)
     stack[pieces > 0] = -pieces[pieces > 0]
     reach = round(REACH_MM / step_mm)
     boxes = ndimage.find_objects(pieces)
     left = dict.fromkeys(range(1, len(boxes) + 1))
+    beside = [(0, 0)]
     while left:
-        votes = {piece: _votes(stack, piece, boxes[piece - 1], reach) for piece in left}
+        votes = {piece: _votes(stack, piece, boxes[piece - 1], reach, beside) for piece in left}
         # The piece with most numbered neighbours first: what it gets may then help the others.
         piece = max(left, key=lambda one: int(votes[one].max(initial=0)))
         tally = votes[piece]
-        if tally.sum() < LEAST_VOTES:
+        if tally.sum() >= LEAST_VOTES:
+            stack[stack == -piece] = int(tally.argmax())
+            del left[piece]
+            beside = [(0, 0)]
+        elif len(beside) == 1:
+            # A chest grows wider downwards: the next rib may lie just beside what is right above or below.
+            far = round(BESIDE_MM / step_mm)
+            beside = [(a, b) for a in range(-far, far + 1) for b in range(-far, far + 1) if (a, b) != (0, 0)]
+        else:
             break
-        stack[stack == -piece] = int(tally.argmax())
-        del left[piece]
     found = stack[at]
     return np.where(found > 0, found, guess)
 
 
-def _votes(stack: npt.NDArray[np.int16], piece: int, box: tuple[slice, ...], reach: int) -> Ints:
-    """How often each number, 0 to 13, follows from the ribs right above and below a piece."""
-    x, y, z = (at + part.start for at, part in zip(np.nonzero(stack[box] == -piece), box, strict=True))
+def _whole_ribs(guess: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """`guess` (X, Y, Z) with one number, the mean, in each piece that is a single rib; 0 is no rib."""
+    out = guess.copy()
+    pieces = connected((guess > 0).astype(np.uint8), 26)
+    for n, box in enumerate(ndimage.find_objects(pieces.astype(np.int32)), start=1):
+        here = pieces[box] == n
+        column = np.concatenate([np.zeros((*here.shape[:2], 1), bool), here], axis=2)
+        runs = (~column[..., :-1] & column[..., 1:]).sum(2)
+        if np.count_nonzero(runs > 1) < ONE_RIB * np.count_nonzero(runs):
+            out[box][here] = round(float(guess[box][here].mean()))
+    return out
+
+
+def _votes(
+    stack: npt.NDArray[np.int16],
+    piece: int,
+    box: tuple[slice, ...],
+    reach: int,
+    beside: list[tuple[int, int]],
+) -> Ints:
+    """How often each number, 0 to 13, follows from the ribs above and below a piece, straight (0, 0) or so
+    many voxels `beside` it."""
+    own = [at + part.start for at, part in zip(np.nonzero(stack[box] == -piece), box, strict=True)]
     tally = np.zeros(14, np.int64)
-    for sign in (1, -1):
-        free = np.ones(len(x), bool)
+    for (aside_x, aside_y), sign in itertools.product(beside, (1, -1)):
+        x, y, z = own[0] + aside_x, own[1] + aside_y, own[2]
+        free = (x >= 0) & (x < stack.shape[0]) & (y >= 0) & (y < stack.shape[1])
         gap = np.zeros(len(x), np.int64)
         for step in range(1, reach + 1):
             there = z + sign * step
@@ -69,7 +104,8 @@ def _votes(stack: npt.NDArray[np.int16], piece: int, box: tuple[slice, ...], rea
             value = np.zeros(len(x), np.int64)
             value[free] = stack[x[free], y[free], there[free]]
             hit = free & (value != 0) & (value != -piece)
-            seen = hit & (value > 0)
+            # Beside it, what is hardly above or below may be the rest of the same rib: that says nothing.
+            seen = hit & (value > 0) & ((aside_x == aside_y == 0) | (gap >= LEAST_GAP_BESIDE))
             # Between two ribs there is a gap; without one it is the rest of the same rib.
             numbers = value[seen] + np.where(gap[seen] >= LEAST_GAP, sign, 0)
             np.add.at(tally, numbers[(numbers >= 1) & (numbers <= 12)], 1)
