@@ -166,12 +166,16 @@ def _read(files: CaseFiles) -> tuple[Scan | None, Scan | None, list[Scan]]:
 
 def find_bones(ct: Volume, options: CaseOptions, steps: Steps) -> Skeleton:
     """The skeleton by petbone's own network, on the grid of the CT."""
-    from petbone.net.segment import Segmenter  # torch is paid for by those who need it
+    # torch is paid for by those who need it
+    from petbone.net.segment import Segmenter
+    from petbone.net.sides import side_note
 
     refuse_small_machine(ct.grid, options.max_memory_gb)
     segmenter = Segmenter.load(options.weights, options.device, options.threads)
     found = segmenter.segment(ct, steps.progress)
-    return Skeleton(found.bones, found.confidence, found.weights_sha256, found.notes, found.candidates)
+    mirrored = side_note(ct, found.bones)
+    notes = (mirrored, *found.notes) if mirrored else found.notes
+    return Skeleton(found.bones, found.confidence, found.weights_sha256, notes, found.candidates)
 
 
 def refuse_small_machine(grid: Grid, max_memory_gb: float | None) -> None:

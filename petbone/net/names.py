@@ -29,6 +29,9 @@ class NameRule:
     """
 
     bone_chance: float = 0.5
+    # Of the brightest fiftieth of all that was found, on 4 mm: without so much there is no cortex anywhere,
+    # and what the net found is no bone. In real scans it is 500 HU and more.
+    least_hu: float = 120.0
     rounds: int = 4
     keep_own: float = 0.4
     speck_ml: float = 0.4
@@ -159,7 +162,7 @@ def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
     big[0] = False
     mask = big[pieces]
     labels = np.zeros(mask.shape, np.uint8)
-    if not mask.any():
+    if not mask.any() or np.percentile(coarse.hu[mask], 98) < rule.least_hu:
         return Named(labels, {}, {}, wanted * voxel_ml)
     index = np.argwhere(mask)
     own = chances_at(coarse.which, index)
