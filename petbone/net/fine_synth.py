@@ -227,9 +227,8 @@ class FineSynthesizer(Synthesizer):
         told = label[at[0], at[1], at[2]]
         there = (nnf.avg_pool3d(coarse[None, None], 2) > 0).float()
         near = nnf.max_pool3d(there, 3, 1, 1)[0, 0] > 0
-        present = label.unique()
-        if bool(present.any()):  # what passes for bone far from any has a name all the same
-            told = torch.where(told > 0, told, present[-1])
+        # What passes for bone far from any has a name all the same.
+        told = torch.where(told > 0, told, label.max())
         return torch.where(near, told, torch.zeros_like(told))
 
     def _middles(self, scene: Scene) -> Tensor:

@@ -66,7 +66,7 @@ class _Axis:
     step: float
     count: int
 
-    def ct(self, index: npt.NDArray[np.integer] | F64) -> F64:
+    def ct(self, index: npt.NDArray[np.number]) -> F64:
         return np.asarray(self.low + index * self.step)
 
 

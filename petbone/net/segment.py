@@ -121,9 +121,8 @@ class Segmenter:
                 )
         rest = 0.85 - start
         border.draw_border(view, guide, out_view, threshold, rule, lambda s: report(start + rest * s), fine)
-        border.tidy(out_view, grid.voxel_ml, rule)
+        found = border.tidy(out_view, grid.voxel_ml, rule)
         report(1.0)
-        found = np.flatnonzero(np.bincount(out.ravel(order="K"), minlength=256)[1:]) + 1
         confidence = {int(n): named.confidence.get(int(n), 0.0) for n in found}
         candidates = {n: named.candidates.get(n, (n,)) for n in confidence}
         bones = Volume(out, ct.grid, Unit.LABEL)
