@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from petbone.anatomy import ALL_BONES, BONES, BY_NAME, STANDARD_VOLUME_ML, Bone
 from petbone.resample import Occupancy
@@ -106,7 +105,7 @@ def what_was_seen(bones: Volume, occupied: Occupancy | None) -> dict[int, Seen]:
     # Bone is a few per cent of the map; bincount makes 8 bytes of every voxel it is given.
     flat = bones.data.ravel(order="K")
     counts = np.bincount(flat[flat > 0], minlength=256)
-    volume_ml: npt.NDArray[np.float64] = counts * bones.grid.voxel_ml
+    volume_ml = counts * bones.grid.voxel_ml
     in_pet_ml = volume_ml if occupied is None else occupied.volumes_ml()
     sides = border_sides(bones)
     complete_ml = {b.id: float(volume_ml[b.id]) for b in BONES if counts[b.id] and b.id not in sides}
