@@ -282,7 +282,7 @@ def phantom(
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file, such as configs/train_synthetic.toml.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; a run in it goes on.")],
-    minutes: Annotated[float | None, typer.Option(min=0.0, help="Budget; default: that of CONFIG.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget; default: that of CONFIG.")] = None,
     device: Device = "auto",
     threads: Threads = None,
     start_from: Annotated[

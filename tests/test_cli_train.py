@@ -125,6 +125,8 @@ def test_prepared_cases_travel_to_a_machine_that_reads_no_images(tmp_path, confi
 def test_refused_folders(tmp_path, config):
     with pytest.raises(InputError, match="cannot be read"):
         train_from(tmp_path / "none.toml", tmp_path / "run")
+    with pytest.raises(InputError, match="minutes must be above 0, got 0"):
+        train_from(config, tmp_path / "run", minutes=0)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "mail.txt").write_text("dear")
     with pytest.raises(InputError, match="holds other files"):

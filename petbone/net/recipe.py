@@ -210,6 +210,8 @@ def train_from(
     recipe = parse_recipe(text, config.name)
     if anatomies and recipe.anatomies:
         recipe = replace(recipe, anatomies=tuple(anatomies))
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"minutes must be above 0, got {minutes:g}; leave it out for those of {config.name}")
     if minutes is not None:
         recipe = replace(recipe, training=replace(recipe.training, minutes=minutes))
     where = choose_device(device)

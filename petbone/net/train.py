@@ -343,13 +343,18 @@ def _weights_of(path: Path, net: UNetConfig, device: torch.device) -> dict[str, 
         theirs, weights = model.config.as_dict(), model.state_dict()
     else:
         state = load_checkpoint(path, device)
-        theirs, weights = state["net"], state["average"]
+        theirs, weights = _whole(state["net"]), state["average"]
     if theirs != net.as_dict():
         raise InputError(
             f"{path.name} holds a net of other size {_differing(theirs, net.as_dict())}; give the config "
             "its [net], or leave out --start-from"
         )
     return weights
+
+
+def _whole(net: dict[str, Any]) -> dict[str, Any]:
+    """Numbers of a net as a checkpoint tells them, with those that it is too old to know."""
+    return UNetConfig.from_dict(net).as_dict()
 
 
 def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> str:
@@ -365,7 +370,7 @@ def _refuse_another_run(
     if not path.exists():
         return
     state = load_checkpoint(path, device)
-    begun = {"seed": state["train"]["seed"], "net": state["net"], **state.get("sources", {})}
+    begun = {"seed": state["train"]["seed"], "net": _whole(state["net"]), **state.get("sources", {})}
     wanted = {"seed": config.seed, "net": header["net"], **header["sources"]}
     differing = [key for key in begun if begun[key] != wanted[key]]
     if differing:
