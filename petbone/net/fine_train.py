@@ -159,6 +159,7 @@ def _generate(
             except Full:
                 # A trainer that was killed leaves its generators behind; they end by themselves.
                 if os.getppid() != parent:
+                    queue.cancel_join_thread()  # nobody will read what is still on its way
                     return
 
 
