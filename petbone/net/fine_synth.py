@@ -20,6 +20,7 @@ from petbone.net.anatomies import Anatomy, Tissue
 from petbone.net.fine_anatomy import DEPTH_STEP_MM, DEPTH_ZERO, SKIN, FineAnatomy
 from petbone.net.scene import Scene, SynthConfig, draw_scene
 from petbone.net.synth import Synthesizer
+from petbone.net.vessels import Front
 
 LOGIT_LIMIT = 6.0
 REACH_MM = 45.0  # from a vertebra's rim to its middle, at most
@@ -137,6 +138,7 @@ class FineSynthesizer(Synthesizer):
         self.config = self.options.scene
         self.device = torch.device(device)
         self._spine = [torch.from_numpy(np.array(a.spine_y_mm)).float().to(self.device) for a in anatomies]
+        self._front = [Front.of(a.base) for a in anatomies]
 
     def patch(self, seed: int) -> FineSample:
         """The patch of a seed."""
@@ -188,6 +190,7 @@ class FineSynthesizer(Synthesizer):
         shell = detail.cortex_mm[label.long()] * scene.cortex_share
         whole = (0.5 + depth / step).clamp(0, 1)
         core = torch.minimum(whole, (0.5 + (depth - shell) / step).clamp(0, 1))
+        tissue = self._with_vessels(scene, tissue, standard)
         hu = self._soft(scene, tissue, outside, patient, noise)
         hu = self._lime(scene, detail, hu, tissue, noise)
         soft = hu

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from petbone.net.anatomies import Anatomy, Tissue
 from petbone.net.clutter import Clutter, draw_clutter
 from petbone.net.variants import Implant, with_variants
+from petbone.net.vessels import Vessels, draw_vessels
 
 F64 = npt.NDArray[np.float64]
 AIR_HU = -1000.0
@@ -97,6 +98,7 @@ class Scene:
     lime: Mapping[Tissue, tuple[float, float]] = field(default_factory=dict)  # share, HU
     implant: Implant | None = None
     clutter: Clutter = field(default_factory=Clutter)
+    vessels: Vessels = field(default_factory=Vessels)
 
 
 def _smooth(rng: np.random.Generator, length: int, knots: int, sd: float) -> F64:
@@ -240,7 +242,8 @@ def draw_scene(
         return scene
     head_mm = (HEAD_MM - centre[2]) * scale[2]
     clutter = draw_clutter(rng, head_mm, shape[2] * config.spacing_mm / 2)
-    return with_variants(rng, replace(scene, clutter=clutter), anatomy, config.variants)
+    scene = replace(scene, clutter=clutter, vessels=draw_vessels(rng))
+    return with_variants(rng, scene, anatomy, config.variants)
 
 
 def _rotation(angles: F64) -> F64:

@@ -22,6 +22,7 @@ from torch import Tensor
 from petbone.net import clutter
 from petbone.net.anatomies import Anatomy, Tissue
 from petbone.net.scene import AIR_HU, F64, Scene, SynthConfig, draw_scene
+from petbone.net.vessels import Front, with_vessels
 
 PLACE_ORIGIN_MM = (0.0, -100.0, 1200.0)
 PLACE_UNIT_MM = 100.0
@@ -60,6 +61,7 @@ class Synthesizer:
             sharp = np.stack([anatomy.labels, anatomy.tissue])
             self._sharp.append(torch.from_numpy(sharp).to(self.device))
         self._spine = [torch.from_numpy(a.spine_y_mm()).float().to(self.device) for a in anatomies]
+        self._front = [Front.of(a) for a in anatomies]
 
     def sample(self, seed: int) -> Sample:
         """The sample of a seed: the same wherever and whenever it is drawn (on one kind of device)."""
@@ -77,6 +79,7 @@ class Synthesizer:
             here = label == absent
             cortex, spongiosa = cortex.masked_fill(here, 0), spongiosa.masked_fill(here, 0)
         cortex, spongiosa = cortex * scene.cortex_share, spongiosa + cortex * (1 - scene.cortex_share)
+        tissue = self._with_vessels(scene, tissue, standard)
         hu = self._soft(scene, tissue, outside, patient, noise)
         hu = self._bones(scene, hu, cortex, spongiosa, label, noise)
         hu = _with_implant(scene, hu, standard)
@@ -84,6 +87,11 @@ class Synthesizer:
         bone = torch.where(cortex + spongiosa > self.config.bone_threshold, label, torch.zeros_like(label))
         origin = torch.tensor(PLACE_ORIGIN_MM, device=self.device)[:, None, None, None]
         return Sample(hu=hu, bone=bone, place=(standard - origin) / PLACE_UNIT_MM)
+
+    def _with_vessels(self, scene: Scene, tissue: Tensor, standard: Tensor) -> Tensor:
+        """The tissue with the scene's own vessels."""
+        front, anatomy = self._front[scene.anatomy], self.anatomies[scene.anatomy]
+        return with_vessels(scene.vessels, front, tissue, standard, anatomy)
 
     def _patient_mm(self, scene: Scene) -> Tensor:
         """(3, X, Y, Z) mm about the middle of the field."""
