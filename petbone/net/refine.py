@@ -42,7 +42,7 @@ class RefineRule:
     """
 
     core: int = 64
-    margin: int = 12
+    margin: int = 8
     least: int = 32
     hat: float = 0.8
     logit: float = -2.0
