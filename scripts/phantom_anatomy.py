@@ -12,7 +12,7 @@ from petbone.phantom.skeleton import Shape
 
 SPACING_MM = 2.0
 STATURE_MM = 1670.0  # that of the mesh skeleton, in whose frame places are told
-# Standard mm of the phantom's origin (the top of its sacrum), where there is no mesh skeleton to compare with.
+# Standard mm of the phantom's origin (the top of its sacrum), where there is no mesh skeleton to compare.
 ORIGIN_MM = np.array([0.0, -117.0, 968.0])
 SHAPES = {
     "phantom_up": Shape(arms_up=True),
@@ -66,7 +66,7 @@ def shift_mm(
 def build(
     name: str, standard: Anatomy | None, shape: Shape | None = None, spacing_mm: float = SPACING_MM
 ) -> Anatomy:
-    """One phantom, shifted so that its spine and pelvis lie where those of `standard` do (without: nearly)."""
+    """One phantom, shifted so that its spine and pelvis lie where those of `standard` do (else: nearly)."""
     shape = shape or SHAPES[name]
     spec = PhantomSpec(
         ct_spacing_mm=(spacing_mm,) * 3, stature_mm=STATURE_MM, shape=shape, tracers=(), hotspots=()

@@ -46,7 +46,7 @@ class Front:
             return None
         across = vertebra.sum((1, 2))
         middle = float((across * x_mm).sum() / across.sum())
-        flat = vertebra[np.abs(x_mm - middle) < HALF_BODY_MM].any(0)
+        flat = np.asarray(vertebra[np.abs(x_mm - middle) < HALF_BODY_MM].any(0))
         seen = np.flatnonzero(flat.any(0))
         front = y_mm[flat.shape[0] - 1 - flat[::-1, seen].argmax(0)]
         line = np.interp(np.arange(len(z_mm)), seen, front)
