@@ -12,7 +12,7 @@ from petbone.net.fine import FineConfig
 from petbone.net.fine_anatomy import FineAnatomy, pack_depth
 from petbone.net.fine_synth import FineSynthConfig
 
-TINY_FINE = FineConfig(widths=(8, 16, 16), groups=4)
+TINY_FINE = FineConfig(widths=(8, 16, 16), groups=4, input_mm=1.5)
 TINY_SCENE = replace(TINY_SYNTH, spacing_mm=1.5, warp_spacing_mm=30.0)
 TINY_FINE_SYNTH = FineSynthConfig(scene=TINY_SCENE)
 CARTILAGE_MM = (0.0, -75.0, 150.0)

@@ -83,8 +83,11 @@ def model(one_thread: None, coarse: Coarse) -> FineNet:
     hu = torch.from_numpy(ct.data.astype(np.float32))
     middle = torch.full((256, 3), torch.nan)
     part = torch.from_numpy(truth.astype(np.float32))
+    half = [guide.scale[a] * (2 * np.arange(N // 2) + 0.5) + guide.offset[a] for a in range(3)]
+    near = [h.round().astype(int).clip(0, n - 1) for h, n in zip(half, guide.labels.shape, strict=True)]
+    told = torch.from_numpy(guide.labels[np.ix_(*near)])
     name = (30 * part).to(torch.uint8)
-    sample = FineSample(hu, part, torch.from_numpy(logit), name, middle, name[::2, ::2, ::2], middle)
+    sample = FineSample(hu, part, torch.from_numpy(logit), name, middle, told, middle)
     net = build_fine(TINY_FINE)
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-2)
     for _ in range(30):
@@ -153,7 +156,7 @@ def test_small_tiles_agree_with_large_ones(coarse, model):
     view, grid, _, _ = canonical(ct)
     guide = guide_of(coarse, grid)
     one = refine(view, grid, guide, model, CPU, RefineRule())
-    many = refine(view, grid, guide, model, CPU, RefineRule(core=24, least=24))
+    many = refine(view, grid, guide, model, CPU, RefineRule(core=32, least=32))
     assert one is not None
     assert many is not None
     assert dice(one.logit > 0, many.logit > 0) > 0.9
