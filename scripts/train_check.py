@@ -30,8 +30,8 @@ SPACING_MM = 4.0
 HELD_OUT = Shape(kyphosis=0.85, lordosis=1.1, scoliosis_deg=6.0)
 FIRST_SEED = 9_000_000_000  # far above the seeds of training samples
 PATIENTS = 24
-# After 100 steps of 600, seeds 0, 1 and 2: Dice 0.595, 0.586, 0.575; named right 0.228, 0.327, 0.184.
-LEAST_DICE, LEAST_NAMED = 0.55, 0.20
+# Seed 0 reaches 0.616 and 0.472. After 100 steps, seeds 0, 1 and 2 had Dice between 0.575 and 0.595.
+LEAST_DICE, LEAST_NAMED = 0.57, 0.33
 
 
 def made(folder: Path, name: str, shape: Shape | None) -> Anatomy:
