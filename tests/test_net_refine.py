@@ -17,7 +17,7 @@ from petbone.net.fine import FineNet, build_fine
 from petbone.net.fine_synth import FineSample
 from petbone.net.fine_train import fine_loss
 from petbone.net.kinds import KINDS, VERTEBRA_KIND
-from petbone.net.refine import RefineRule, _named, _Said, fine_axes, look_up, refine, tiles
+from petbone.net.refine import RefineRule, _named, _pairs, _Said, fine_axes, look_up, refine, tiles
 from petbone.net.segment import Segmenter
 from petbone.net.unet import build_unet
 from petbone.net.weights import save_weights
@@ -225,6 +225,16 @@ def test_a_voxel_of_another_kind_takes_the_nearest_name_of_its_kind():
     said = _Said((index - own).astype(np.int16), kind, middle)
     named = _named([said], guide, axes, np.full(3, 2.0), RefineRule())
     assert np.array_equal(named[tuple((index - own).T)], np.where(index[:, 0] >= 16, 24, 7))
+
+
+def test_pairs_are_of_one_size_and_leave_nothing_out():
+    sizes = [(4, 4, 4), (4, 4, 8), (4, 4, 4), (4, 4, 4), (4, 4, 8), (8, 4, 4)]
+    boxes = [tuple(slice(n, n + size) for size in three) for n, three in enumerate(sizes)]
+    pairs = list(_pairs(boxes))
+    assert sorted(box[0].start for pair in pairs for box in pair) == list(range(6))
+    assert sorted(len(pair) for pair in pairs) == [1, 1, 2, 2]
+    for pair in pairs:
+        assert len({tuple(s.stop - s.start for s in box) for box in pair}) == 1
 
 
 def test_no_bone_no_tiles(coarse, model):

@@ -16,7 +16,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from petbone.net.kinds import KINDS, VERTEBRA_KIND, kind_of_label
-from petbone.net.unet import Block
+from petbone.net.unet import Block, normalised
 
 LOGIT_UNIT = 3.0
 
@@ -106,7 +106,7 @@ class FineNet(nn.Module):
     def forward(self, hu: Tensor, coarse: Tensor, told: Tensor) -> FineAnswer:
         """Answers for HU and coarse bone logit, both (N, 1, X, Y, Z) with voxels of `input_mm`, and the
         coarse names, (N, kinds + 3, X/2, Y/2, Z/2) of `told_channels`."""
-        x = nnf.silu(self.stem_norm(self.stem(self.windows(hu, coarse))))
+        x = normalised(self.stem(self.windows(hu, coarse)), self.stem_norm)
         skips = [x]
         for level, down in enumerate(self.down):
             x = down(x)
