@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import body
+import lumbosacral
 import numpy as np
 import phantom_anatomy
 import voxelise
@@ -131,6 +132,18 @@ def posed(meshes: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     return raise_arms(lowered, POSTURES[name]) if name in POSTURES else lowered
 
 
+GRAFTED = {
+    "lumbosacral_up": "arms_up",
+    "lumbosacral_down": "arms_down",
+    "lumbosacral_over": "arms_over",
+}
+
+
+def grafted(meshes: dict[str, np.ndarray], folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Bodies with the lower back of the second person, by their names."""
+    return {name: lumbosacral.graft(posed(meshes, posture), folder) for name, posture in GRAFTED.items()}
+
+
 def build(meshes: dict[str, np.ndarray], name: str, frame: Frame) -> Anatomy:
     """Voxel maps of one posture."""
     cortex = np.zeros(frame.shape, np.float32)
@@ -173,6 +186,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--meshes", type=Path, required=True, help="folder with the STL files")
+    parser.add_argument("--lumbosacral", type=Path, help="folder with the second person's OBJ files, if any")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/petbone/anatomy"))
     options = parser.parse_args()
     cache = options.cache.expanduser()
@@ -182,6 +196,9 @@ def main() -> None:
     keep(standard, cache)
     for name in POSTURES:
         keep(build(posed(meshes, name), name, FRAME), cache)
+    if options.lumbosacral is not None:
+        for name, bones in grafted(meshes, options.lumbosacral).items():
+            keep(build(bones, name, FRAME), cache)
     for name in phantom_anatomy.SHAPES:
         keep(phantom_anatomy.build(name, standard), cache)
 

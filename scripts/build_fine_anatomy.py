@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import phantom_anatomy
 import voxelise
-from build_anatomy import FRAME, POSTURES, SKULL_WALL_MM, load_meshes, posed
+from build_anatomy import FRAME, GRAFTED, POSTURES, SKULL_WALL_MM, grafted, load_meshes, posed
 from scipy import ndimage
 from voxelise import Frame
 
@@ -72,13 +72,17 @@ def painted(shape: tuple[int, ...], parts: Iterator[Part] | list[Part]) -> np.nd
     return depth
 
 
-def mesh_depths(meshes: dict[str, np.ndarray], frame: Frame) -> Iterator[tuple[str, np.ndarray]]:
-    """Depth maps of the postures; bones that do not move are made once."""
+def mesh_depths(
+    meshes: dict[str, np.ndarray], frame: Frame, lower_back: Path | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Depth maps of the postures and of the graft; bones that do not move are made once."""
     down = posed(meshes, "arms_down")
     still = {b.name: mesh_part(down[b.name], frame, b.name) for b in BONES}
     yield "arms_down", painted(frame.shape, list(still.values()))
-    for name in POSTURES:
-        moved = posed(meshes, name)
+    bodies = {name: posed(meshes, name) for name in POSTURES}
+    if lower_back is not None:
+        bodies |= grafted(meshes, lower_back)
+    for name, moved in bodies.items():
         parts = (
             still[n] if moved[n] is meshes[n] else mesh_part(moved[n], frame, n)
             for n in (b.name for b in BONES)
@@ -123,6 +127,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--meshes", type=Path, required=True, help="folder with the STL files")
+    parser.add_argument("--lumbosacral", type=Path, help="folder with the second person's OBJ files, if any")
     parser.add_argument("--base", type=Path, default=Path("~/.cache/petbone/anatomy"))
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/petbone/anatomy_fine"))
     options = parser.parse_args()
@@ -130,9 +135,9 @@ def main() -> None:
     ratio = round(FRAME.spacing_mm / SPACING_MM)
     x, y, z = FRAME.shape
     frame = replace(FRAME, shape=(x * ratio, y * ratio, z * ratio), spacing_mm=SPACING_MM)
-    names = ["arms_down", *POSTURES]
+    names = ["arms_down", *POSTURES, *(GRAFTED if options.lumbosacral else [])]
     if not all((cache / name / "place.json").exists() for name in names):
-        for name, depth in mesh_depths(load_meshes(options.meshes), frame):
+        for name, depth in mesh_depths(load_meshes(options.meshes), frame, options.lumbosacral):
             keep(Anatomy.load(base / f"{name}.npz"), depth, frame.low_mm, cache)
     for name in phantom_anatomy.SHAPES:
         if not (cache / name / "place.json").exists():
