@@ -64,7 +64,7 @@ def coarse() -> Coarse:
     chance = (ndimage.gaussian_filter(truth.astype(np.float32), 0.9) * 1.3).clip(0, 0.98)
     hu, _ = on(grid)
     none = np.zeros((1, 9, 9, 9), np.float32)
-    return Coarse(grid, hu.data.astype(np.float32), chance, none, none, none)
+    return Coarse(grid, hu.data.astype(np.float32), chance, none, none)
 
 
 def guide_of(coarse: Coarse, grid: Grid) -> Guide:

@@ -56,7 +56,7 @@ def test_both_ways_in_one_batch_are_the_two_ways_one_by_one():
     model = build_unet(TINY_NET).eval()
     hu = torch.randn(1, 1, 16, 16, 24) * 300
     with torch.inference_mode():
-        chance, which, _, _ = _both_ways(model, hu)
+        chance, which, _ = _both_ways(model, hu)
     with torch.enable_grad():  # the plain way
         one, two = model(hu), model(hu.flip(2))
     expected = ((one.bone[0, 0] + two.bone[0, 0].flip(0)) / 2).sigmoid()

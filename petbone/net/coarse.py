@@ -28,6 +28,7 @@ _MIRRORED = {
 }
 BODY_HU = -400.0
 AIR_HU = -1000.0
+RAMP = 48  # slices at a cut end of a window over which it gains weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Coarse:
     """The net's answer on the net grid.
 
     `bone` (X, Y, Z) chance of bone; `which` (62, X/2, Y/2, Z/2) chances of each name given bone, on blocks
-    of 2 x 2 x 2 voxels; `place_mm` (3, X/2, Y/2, Z/2) position in the standard skeleton; `centre_mm`
+    of 2 x 2 x 2 voxels; `centre_mm`
     (3, X/2, Y/2, Z/2) the way from a block to the middle of its vertebra, along the axes of the grid.
     """
 
@@ -43,7 +44,6 @@ class Coarse:
     hu: F32
     bone: F32
     which: F32
-    place_mm: F32
     centre_mm: F32
 
 
@@ -211,7 +211,7 @@ def _windows(length: int, window: int, stride: int) -> Iterator[tuple[slice, F32
     for start in dict.fromkeys(starts):
         size = min(window, length)
         weight = np.ones(size, np.float32)
-        ramp = np.linspace(0.02, 1, max(2, window - stride), dtype=np.float32)[: size // 2]
+        ramp = np.linspace(0.02, 1, RAMP, dtype=np.float32)[: size // 2]
         if start > 0:
             weight[: len(ramp)] = ramp
         if start + size < length:
@@ -221,20 +221,19 @@ def _windows(length: int, window: int, stride: int) -> Iterator[tuple[slice, F32
 
 def _both_ways(model: BoneNet, hu: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Mean of what the net says of (1, 1, X, Y, Z) and of its mirror image, left for right: chance of bone
-    (X, Y, Z), of each name, place and way to the middle (n, X/2, Y/2, Z/2).
+    (X, Y, Z), of each name and way to the middle (n, X/2, Y/2, Z/2).
 
     A skeleton is nearly symmetric: the second look costs as much as the first and steadies the votes.
     """
     sides = [_MIRRORED.get(bone, bone) - 1 for bone in range(1, model.config.classes + 1)]
     across = torch.tensor([-1.0, 1.0, 1.0], device=hu.device)[:, None, None, None]
     # Both in one batch: torch takes its slow 3-D convolution for small images that come alone.
-    bone, which, place, centre = (part.float() for part in model(torch.cat([hu, hu.flip(2)])))
-    chance = ((bone[0, 0] + bone[1, 0].flip(0)) / 2).sigmoid()
+    answer = model(torch.cat([hu, hu.flip(2)]))
+    bone, which, centre = (part.float() for part in (answer.bone, answer.which, answer.centre))
     which = which.softmax(1)
     return (
-        chance,
+        ((bone[0, 0] + bone[1, 0].flip(0)) / 2).sigmoid(),
         (which[0] + which[1, sides].flip(1)) / 2,
-        (place[0] + across * place[1].flip(1)) / 2,
         (centre[0] + across * centre[1].flip(1)) / 2,
     )
 
@@ -245,8 +244,8 @@ def ask(
     hu: F32,
     grid: Grid,
     device: torch.device,
-    window: int = 112,
-    stride: int = 64,
+    window: int = 128,
+    stride: int = 112,
     progress: Callable[[float], None] | None = None,
 ) -> Coarse:
     """Run the net over a volume on its grid, in overlapping windows along z."""
@@ -255,19 +254,17 @@ def ask(
     x, y, z = inner.shape
     bone = np.zeros((x, y, z), np.float32)
     which = np.zeros((model.config.classes, x // 2, y // 2, z // 2), np.float32)
-    place = np.zeros((3, x // 2, y // 2, z // 2), np.float32)
-    centre = np.zeros_like(place)
+    centre = np.zeros((3, x // 2, y // 2, z // 2), np.float32)
     total = np.zeros(z, np.float32)
     multiple = model.config.multiple
     windows = list(_windows(z, min(window, z // multiple * multiple), stride))
     for n, (part, weight) in enumerate(windows):
         tensor = torch.from_numpy(np.ascontiguousarray(inner[:, :, part]))[None, None].to(device)
-        chance, which_here, place_here, centre_here = _both_ways(model, tensor)
+        chance, which_here, centre_here = _both_ways(model, tensor)
         half = slice(part.start // 2, part.stop // 2)
         bone[:, :, part] += chance.cpu().numpy() * weight
         pair = weight.reshape(-1, 2).mean(1)
         which[..., half] += which_here.cpu().numpy() * pair
-        place[..., half] += place_here.cpu().numpy() * pair
         centre[..., half] += centre_here.cpu().numpy() * pair
         total[part] += weight
         if progress is not None:
@@ -278,6 +275,5 @@ def ask(
         hu=inner,
         bone=bone / total,
         which=which / half_total,
-        place_mm=place / half_total * 100,
         centre_mm=centre / half_total * CENTRE_UNIT_MM,
     )

@@ -9,7 +9,7 @@ two touching bones is which is known from further away; where the one ends it se
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as nnf
@@ -103,9 +103,8 @@ class FineNet(nn.Module):
         shown = torch.cat([wide, narrow, (coarse / LOGIT_UNIT).clamp(-2.0, 2.0)], 1)
         return shown.contiguous(memory_format=torch.channels_last_3d)
 
-    def forward(self, hu: Tensor, coarse: Tensor, told: Tensor) -> FineAnswer:
-        """Answers for HU and coarse bone logit, both (N, 1, X, Y, Z) with voxels of `input_mm`, and the
-        coarse names, (N, kinds + 3, X/2, Y/2, Z/2) of `told_channels`."""
+    def features(self, hu: Tensor, coarse: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """What the answers are read from, with voxels of `input_mm` and of twice that; input as `forward`."""
         x = normalised(self.stem(self.windows(hu, coarse)), self.stem_norm)
         skips = [x]
         for level, down in enumerate(self.down):
@@ -118,10 +117,29 @@ class FineNet(nn.Module):
         for narrow, up, norm, skip in reversed(levels):
             wide = x
             x = nnf.interpolate(_pointwise(narrow, x), scale_factor=2, mode="nearest").add_(skip)
-            x = nnf.silu(norm(up(x)))
+            x = normalised(up(x), cast(nn.GroupNorm, norm))
+        return x, wide
+
+    def bone_logit(self, features: tuple[Tensor, Tensor]) -> Tensor:
+        """Logit of bone, (N, 1, X, Y, Z)."""
+        return _pointwise(self.bone, features[0])
+
+    def which_at(self, features: tuple[Tensor, Tensor], image: int, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the kinds (n, kinds) and ways (n, 3) at voxels `index` (n, 3) of an image alone: most
+        voxels are no bone, and need neither."""
+        x, wide = (part[image].movedim(0, -1) for part in features)
+        near, far = (part[*at.T] for part, at in ((x, index), (wide, index // 2)))
+        said: Tensor = self.which(near) + self.which_wide(far)
+        return said[:, :-3], said[:, -3:]
+
+    def forward(self, hu: Tensor, coarse: Tensor, told: Tensor) -> FineAnswer:
+        """Answers for HU and coarse bone logit, both (N, 1, X, Y, Z) with voxels of `input_mm`, and the
+        coarse names, (N, kinds + 3, X/2, Y/2, Z/2) of `told_channels`."""
+        features = self.features(hu, coarse, told)
+        x, wide = features
         which = nnf.interpolate(_pointwise(self.which_wide, wide), scale_factor=2, mode="nearest")
         which = which + _pointwise(self.which, x)
-        return FineAnswer(_pointwise(self.bone, x), which[:, :-3], which[:, -3:])
+        return FineAnswer(self.bone_logit(features), which[:, :-3], which[:, -3:])
 
 
 def build_fine(config: FineConfig) -> FineNet:

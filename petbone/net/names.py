@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage, sparse
 
 from petbone.anatomy import STANDARD_VOLUME_ML
-from petbone.components import connected
+from petbone.components import connected, label_boxes
 from petbone.net.coarse import F32, Coarse
 from petbone.net.levels import FAMILIES, RIB_LEFT, RIB_RIGHT, LevelRule, count_levels, families
 
@@ -126,13 +126,18 @@ def _reassign_strays(labels: U8, voxel_ml: float, rule: NameRule) -> U8:
 def _without_thick_ribs(labels: U8, step_mm: float, rule: NameRule) -> U8:
     """A kidney full of contrast medium is as bright as a rib, but no rib is so thick: such cores go, and what
     lies within half a thickness of them."""
-    out = labels
+    out = labels.copy()
     for side in (RIB_LEFT, RIB_RIGHT):
-        rib = labels == side
+        tight = label_boxes(labels).get(side)
+        if tight is None:
+            continue
+        # A voxel more all round is no rib: distances are then those in the whole field.
+        box = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in tight)
+        rib = labels[box] == side
         core = ndimage.distance_transform_edt(rib, sampling=step_mm) > rule.rib_half_mm
         if core.any():
             thick = ndimage.distance_transform_edt(~core, sampling=step_mm) <= rule.rib_half_mm
-            out = np.where(thick & rib, 0, out).astype(np.uint8)
+            out[box][thick & rib] = 0
     return out
 
 

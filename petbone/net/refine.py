@@ -12,6 +12,7 @@ sees.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,8 +42,8 @@ class RefineRule:
     `reach_mm`, and for the middle of a vertebra within `vote_reach_mm`.
     """
 
-    core: int = 64
-    margin: int = 8
+    core: int = 96
+    margin: int = 4
     least: int = 32
     hat: float = 0.8
     logit: float = -2.0
@@ -150,7 +151,6 @@ class _Said:
     middle_mm: F32
 
 
-@torch.inference_mode()
 def refine(
     view: npt.NDArray[np.generic],
     grid: Grid,
@@ -159,61 +159,88 @@ def refine(
     device: torch.device,
     rule: RefineRule,
     progress: Callable[[float], None] | None = None,
+    workers: int = 1,
 ) -> FineGuide | None:
     """Ask the fine net wherever the coarse answer allows bone; None where it does not at all.
 
     `view` is the CT along the canonical axes of `grid`. Beside the answer (two bytes per voxel of the fine
-    grid, about a hundred for those that may be bone) only one tile at a time is held.
+    grid, about a hundred for those that may be bone) each of the `workers`, which are threads, holds two
+    tiles. How many they are changes nothing in the answer.
     """
     spacing_mm = np.asarray(grid.spacing_mm)
     axes = fine_axes(guide, spacing_mm, model.config.input_mm)
     if axes is None:
         return None
-    shape = [a.count for a in axes]
-    logit = np.full(shape, -128, np.int8)
+    logit = np.full([a.count for a in axes], -128, np.int8)
     said = []
-    middle_mm = _middles_mm(guide, spacing_mm)
+    asked = _Asked(view, guide, model, device, rule, axes, spacing_mm, _middles_mm(guide, spacing_mm))
     boxes = list(tiles(guide, axes, rule, model.config.multiple))
-    hat = rule.hat * model.config.input_mm / spacing_mm
     done = 0
-    for pair in _pairs(boxes):
-        shown = []
-        for box in pair:
-            index = [np.arange(s.start - rule.margin, s.stop + rule.margin) for s in box]
-            where = [a.ct(i) for a, i in zip(axes, index, strict=True)]
-            coarse = guide.logit
-            for axis in (2, 1, 0):
-                coarse = linear_along(coarse, guide.scale[axis] * where[axis] + guide.offset[axis], axis)
-            told = _told(index, axes, guide, spacing_mm, middle_mm, model.config.kinds)
-            hu, logits = (
-                torch.from_numpy(np.ascontiguousarray(v, np.float32))[None]
-                for v in (look_up(view, where, hat), coarse)
-            )
-            shown.append((hu, logits, told))
-        answer = model(*(torch.stack(parts).to(device) for parts in zip(*shown, strict=True)))
-        for n, box in enumerate(pair):
-            part = tuple(slice(s.start, min(s.stop, a.count)) for s, a in zip(box, axes, strict=True))
-            inner = tuple(slice(rule.margin, rule.margin + s.stop - s.start) for s in part)
-            bone = answer.bone[n, 0][inner].float()
-            logit[part] = (bone * FINE_STEPS).round().clamp(-127, 127).to(torch.int8).cpu().numpy()
-            may = torch.nonzero(bone > rule.logit)
-            at = tuple((may + rule.margin).T)
-            kind = answer.kind[n][:, *at].argmax(0) + 1
-            way_mm = answer.way[n][:, *at].float().T.cpu().numpy() * CENTRE_UNIT_MM
-            here = may.cpu().numpy() + [s.start for s in part]
-            said.append(
-                _Said(
-                    here.astype(np.int16),
-                    kind.to(torch.uint8).cpu().numpy(),
-                    (_mm(here, axes, spacing_mm) + way_mm).astype(np.float32),
-                )
-            )
-        done += len(pair)
-        if progress is not None:
-            progress(done / len(boxes))
+    with ThreadPoolExecutor(workers) as pool:
+        # Taken in order: where cores overlap, the later one counts.
+        for answers in pool.map(asked.tell, _pairs(boxes)):
+            for part, bone, found in answers:
+                logit[part] = bone
+                said.append(found)
+            done += len(answers)
+            if progress is not None:
+                progress(done / len(boxes))
     labels = _named(said, guide, axes, spacing_mm, rule)
     steps = np.array([a.step for a in axes])
     return FineGuide(logit, labels, 1 / steps, -np.array([a.low for a in axes]) / steps)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A CT and the net that is asked about its tiles."""
+
+    view: npt.NDArray[np.generic]
+    guide: Guide
+    model: FineNet
+    device: torch.device
+    rule: RefineRule
+    axes: list[_Axis]
+    spacing_mm: F64
+    middle_mm: F32
+
+    @torch.inference_mode()
+    def tell(self, boxes: list[Box]) -> list[tuple[Box, npt.NDArray[np.int8], _Said]]:
+        """Of tiles of one size: the part of the fine grid, the logit there, and what is said of its bone."""
+        shown = [self._shown(box) for box in boxes]
+        features = self.model.features(
+            *(torch.stack(parts).to(self.device) for parts in zip(*shown, strict=True))
+        )
+        logits = self.model.bone_logit(features)
+        answers = []
+        for n, box in enumerate(boxes):
+            x, y, z = (slice(s.start, min(s.stop, a.count)) for s, a in zip(box, self.axes, strict=True))
+            margin = self.rule.margin
+            bone = logits[n, 0][tuple(slice(margin, margin + s.stop - s.start) for s in (x, y, z))].float()
+            may = torch.nonzero(bone > self.rule.logit)
+            which, way = self.model.which_at(features, n, may + margin)
+            kind = (which.argmax(1) + 1).to(torch.uint8).cpu().numpy()
+            way_mm = way.float().cpu().numpy() * CENTRE_UNIT_MM
+            here = np.add(may.cpu().numpy(), [x.start, y.start, z.start])
+            middle_mm = (_mm(here, self.axes, self.spacing_mm) + way_mm).astype(np.float32)
+            steps = (bone * FINE_STEPS).round().clamp(-127, 127).to(torch.int8).cpu().numpy()
+            answers.append(((x, y, z), steps, _Said(here.astype(np.int16), kind, middle_mm)))
+        return answers
+
+    def _shown(self, box: Box) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """HU, coarse logit and coarse names of a tile with its margin."""
+        margin, guide = self.rule.margin, self.guide
+        index = [np.arange(s.start - margin, s.stop + margin) for s in box]
+        where = [a.ct(i) for a, i in zip(self.axes, index, strict=True)]
+        coarse = guide.logit
+        for axis in (2, 1, 0):
+            coarse = linear_along(coarse, guide.scale[axis] * where[axis] + guide.offset[axis], axis)
+        step_mm, kinds = self.model.config.input_mm, self.model.config.kinds
+        hu = look_up(self.view, where, self.rule.hat * step_mm / self.spacing_mm)
+        told = _told(index, self.axes, guide, self.spacing_mm, self.middle_mm, kinds)
+        hu_tensor, coarse_tensor = (
+            torch.from_numpy(np.ascontiguousarray(v, np.float32))[None] for v in (hu, coarse)
+        )
+        return hu_tensor, coarse_tensor, told
 
 
 def _pairs(boxes: list[Box]) -> Iterator[list[Box]]:
