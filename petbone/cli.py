@@ -285,6 +285,9 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Budget; default: that of CONFIG.")] = None,
     device: Device = "auto",
     threads: Threads = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that make samples (0: none); default: that of CONFIG.")
+    ] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="Weights to start a new run from: checkpoint.pt or .safetensors.")
     ] = None,
@@ -306,6 +309,7 @@ def train(
         minutes=minutes,
         device=device,
         threads=threads,
+        workers=workers,
         start_from=start_from,
         say=lambda line: _say(line, quiet),
         on_save=draw,

@@ -1,15 +1,18 @@
 """Voxelise the skeleton meshes and put a body around them: the anatomies that training samples from.
 
-    python scripts/build_anatomy.py --meshes ../shared/anatomy/skeleton --cache ~/.cache/petbone/anatomy
+    python scripts/build_anatomy.py --meshes ../shared/anatomy/skeleton --lumbosacral PATH/TO/lumbosacral
 
-Reads the 62 binary STL files (LPS mm, one frame), writes one compressed .npz per posture (arms down, up,
-wide and so on) with the maps that `petbone.net.synth.Anatomy` holds. Sources and licences: docs/training.md.
+Reads the 62 binary STL files (LPS mm, one frame), and the lower back of a second person if it is there;
+writes one compressed .npz per body (arms down, up, wide and so on) with the maps that
+`petbone.net.synth.Anatomy` holds. Sources and licences: docs/training.md.
 """
 
 from __future__ import annotations
 
 import argparse
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import body
@@ -139,9 +142,15 @@ GRAFTED = {
 }
 
 
-def grafted(meshes: dict[str, np.ndarray], folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Bodies with the lower back of the second person, by their names."""
-    return {name: lumbosacral.graft(posed(meshes, posture), folder) for name, posture in GRAFTED.items()}
+def mesh_bodies(lower_back: Path | None) -> list[str]:
+    """Names of the bodies made of meshes, the standard one first."""
+    return ["arms_down", *POSTURES, *(GRAFTED if lower_back is not None else [])]
+
+
+def body_meshes(name: str, folder: Path, lower_back: Path | None) -> dict[str, np.ndarray]:
+    """The meshes of a body of `mesh_bodies`."""
+    moved = posed(load_meshes(folder), GRAFTED.get(name, name))
+    return lumbosacral.graft(moved, lower_back) if name in GRAFTED and lower_back is not None else moved
 
 
 def build(meshes: dict[str, np.ndarray], name: str, frame: Frame) -> Anatomy:
@@ -182,34 +191,41 @@ def build(meshes: dict[str, np.ndarray], name: str, frame: Frame) -> Anatomy:
     )
 
 
+def make_mesh_body(name: str, folder: Path, lower_back: Path | None, cache: Path) -> str:
+    """Build and keep one; what is in it."""
+    return keep(build(body_meshes(name, folder, lower_back), name, FRAME), cache)
+
+
+def make_phantom(name: str, cache: Path) -> str:
+    """Build and keep one, beside the standard body that is there already; what is in it."""
+    return keep(phantom_anatomy.build(name, Anatomy.load(cache / "arms_down.npz")), cache)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--meshes", type=Path, required=True, help="folder with the STL files")
     parser.add_argument("--lumbosacral", type=Path, help="folder with the second person's OBJ files, if any")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/petbone/anatomy"))
+    parser.add_argument("--jobs", type=int, default=2, help="bodies at a time, 2 GB each")
     options = parser.parse_args()
     cache = options.cache.expanduser()
     cache.mkdir(parents=True, exist_ok=True)
-    meshes = load_meshes(options.meshes)
-    standard = build(posed(meshes, "arms_down"), "arms_down", FRAME)
-    keep(standard, cache)
-    for name in POSTURES:
-        keep(build(posed(meshes, name), name, FRAME), cache)
-    if options.lumbosacral is not None:
-        for name, bones in grafted(meshes, options.lumbosacral).items():
-            keep(build(bones, name, FRAME), cache)
-    for name in phantom_anatomy.SHAPES:
-        keep(phantom_anatomy.build(name, standard), cache)
+    mesh = partial(make_mesh_body, folder=options.meshes, lower_back=options.lumbosacral, cache=cache)
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for said in pool.map(mesh, mesh_bodies(options.lumbosacral)):
+            print(said, flush=True)
+        for said in pool.map(partial(make_phantom, cache=cache), phantom_anatomy.SHAPES):
+            print(said, flush=True)
 
 
-def keep(anatomy: Anatomy, cache: Path) -> None:
-    """Write an anatomy and say what is in it."""
+def keep(anatomy: Anatomy, cache: Path) -> str:
+    """Write an anatomy; what is in it."""
     path = cache / f"{anatomy.name}.npz"
     anatomy.save(path)
     seen = np.unique(anatomy.labels)
     missing = [n for n, b in BY_NAME.items() if b.id <= 62 and b.id not in seen]
-    print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {len(seen) - 1} bones, missing {missing}")
+    return f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {len(seen) - 1} bones, missing {missing}"
 
 
 if __name__ == "__main__":

@@ -10,15 +10,16 @@ Needs the anatomies of scripts/build_anatomy.py; writes one folder of uncompress
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import phantom_anatomy
 import voxelise
-from build_anatomy import FRAME, GRAFTED, POSTURES, SKULL_WALL_MM, grafted, load_meshes, posed
+from build_anatomy import FRAME, SKULL_WALL_MM, body_meshes, mesh_bodies
 from scipy import ndimage
 from voxelise import Frame
 
@@ -64,7 +65,7 @@ def mesh_part(triangles: np.ndarray, frame: Frame, bone: str) -> Part:
     return box, pack_depth(signed_depth(solid, step))
 
 
-def painted(shape: tuple[int, ...], parts: Iterator[Part] | list[Part]) -> np.ndarray:
+def painted(shape: tuple[int, ...], parts: Iterable[Part]) -> np.ndarray:
     """The greatest depth in any bone."""
     depth = np.zeros(shape, np.uint8)
     for box, part in parts:
@@ -72,22 +73,21 @@ def painted(shape: tuple[int, ...], parts: Iterator[Part] | list[Part]) -> np.nd
     return depth
 
 
-def mesh_depths(
-    meshes: dict[str, np.ndarray], frame: Frame, lower_back: Path | None
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Depth maps of the postures and of the graft; bones that do not move are made once."""
-    down = posed(meshes, "arms_down")
-    still = {b.name: mesh_part(down[b.name], frame, b.name) for b in BONES}
-    yield "arms_down", painted(frame.shape, list(still.values()))
-    bodies = {name: posed(meshes, name) for name in POSTURES}
-    if lower_back is not None:
-        bodies |= grafted(meshes, lower_back)
-    for name, moved in bodies.items():
-        parts = (
-            still[n] if moved[n] is meshes[n] else mesh_part(moved[n], frame, n)
-            for n in (b.name for b in BONES)
-        )
-        yield name, painted(frame.shape, parts)
+def make_mesh_body(name: str, folder: Path, lower_back: Path | None, base: Path, cache: Path) -> str:
+    """Make and keep the depth map of one body of meshes; how well it agrees with the coarse one."""
+    ratio = round(FRAME.spacing_mm / SPACING_MM)
+    x, y, z = FRAME.shape
+    frame = replace(FRAME, shape=(x * ratio, y * ratio, z * ratio), spacing_mm=SPACING_MM)
+    meshes = body_meshes(name, folder, lower_back)
+    depth = painted(frame.shape, (mesh_part(meshes[b.name], frame, b.name) for b in BONES))
+    return keep(Anatomy.load(base / f"{name}.npz"), depth, frame.low_mm, cache)
+
+
+def make_phantom(name: str, base: Path, cache: Path) -> str:
+    """The same of a phantom."""
+    anatomy = Anatomy.load(base / f"{name}.npz")
+    depth, low_mm = phantom_depth(name, anatomy)
+    return keep(anatomy, depth, low_mm, cache)
 
 
 def phantom_parts(axes: Axes, skeleton_solids: dict[int, list[solids.Solid]]) -> Iterator[Part]:
@@ -130,34 +130,32 @@ def main() -> None:
     parser.add_argument("--lumbosacral", type=Path, help="folder with the second person's OBJ files, if any")
     parser.add_argument("--base", type=Path, default=Path("~/.cache/petbone/anatomy"))
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/petbone/anatomy_fine"))
+    parser.add_argument("--jobs", type=int, default=2, help="bodies at a time, 2 GB each")
     options = parser.parse_args()
     base, cache = options.base.expanduser(), options.cache.expanduser()
-    ratio = round(FRAME.spacing_mm / SPACING_MM)
-    x, y, z = FRAME.shape
-    frame = replace(FRAME, shape=(x * ratio, y * ratio, z * ratio), spacing_mm=SPACING_MM)
-    names = ["arms_down", *POSTURES, *(GRAFTED if options.lumbosacral else [])]
-    if not all((cache / name / "place.json").exists() for name in names):
-        for name, depth in mesh_depths(load_meshes(options.meshes), frame, options.lumbosacral):
-            keep(Anatomy.load(base / f"{name}.npz"), depth, frame.low_mm, cache)
-    for name in phantom_anatomy.SHAPES:
-        if not (cache / name / "place.json").exists():
-            anatomy = Anatomy.load(base / f"{name}.npz")
-            depth, low_mm = phantom_depth(name, anatomy)
-            keep(anatomy, depth, low_mm, cache)
+    mesh = partial(
+        make_mesh_body, folder=options.meshes, lower_back=options.lumbosacral, base=base, cache=cache
+    )
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for make, names in (
+            (mesh, mesh_bodies(options.lumbosacral)),
+            (partial(make_phantom, base=base, cache=cache), phantom_anatomy.SHAPES),
+        ):
+            missing = [name for name in names if not (cache / name / "place.json").exists()]
+            for said in pool.map(make, missing):
+                print(said, flush=True)
 
 
-def keep(base: Anatomy, depth: np.ndarray, low_mm: tuple[float, float, float], cache: Path) -> None:
-    """Write an anatomy and say how well its two resolutions agree."""
-    began = time.monotonic()
+def keep(base: Anatomy, depth: np.ndarray, low_mm: tuple[float, float, float], cache: Path) -> str:
+    """Write an anatomy; how well its two resolutions agree."""
     fine = FineAnatomy.of(base, depth, low_mm, SPACING_MM)
     fine.save(cache / base.name)
     at = np.floor((fine.bone_points[:, :3] - low_mm) / SPACING_MM).astype(int)
     inside = (depth[tuple(at.clip(0, np.array(depth.shape) - 1).T)] > 86).mean()
     size = sum(path.stat().st_size for path in (cache / base.name).iterdir())
-    print(
+    return (
         f"{base.name}: {size / 1e6:.0f} MB, {len(fine.bone_points)} + {len(fine.tissue_points)} points, "
-        f"{inside:.3f} of the bone points in bone, {time.monotonic() - began:.0f} s to write",
-        flush=True,
+        f"{inside:.3f} of the bone points in bone"
     )
 
 

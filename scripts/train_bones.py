@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--workers", type=int, help="processes that make samples; 0: made on the device")
     parser.add_argument("--start-from", type=Path, help="checkpoint or weights that start a new run")
     parser.add_argument("--anatomies", type=Path, nargs="*", default=[], help="instead of the config's")
     options = parser.parse_args()

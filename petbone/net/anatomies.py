@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -61,6 +62,13 @@ class Anatomy:
     spongiosa: U8
     tissue: U8
     outside_mm: U8
+    path: Path | None = None  # of the file that it was read from
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Processes that make samples are sent the name of the file, not 150 MB of maps."""
+        if self.path is not None:
+            return Anatomy.load, (self.path,)
+        return Anatomy, tuple(getattr(self, f.name) for f in fields(self))
 
     def __post_init__(self) -> None:
         shapes = {getattr(self, f.name).shape for f in fields(self) if f.name in _MAPS}
@@ -83,7 +91,7 @@ class Anatomy:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 x, y, z, spacing = (float(n) for n in file["place"])
                 maps = {name: file[name] for name in _MAPS}
-                return Anatomy(str(file["name"]), (x, y, z), spacing, **maps)
+                return Anatomy(str(file["name"]), (x, y, z), spacing, **maps, path=path)
         except (KeyError, ValueError, OSError, BadZipFile) as error:
             raise InputError(
                 f"{path.name} is not an anatomy ({error}); make it with scripts/build_anatomy.py"

@@ -176,9 +176,9 @@ def patches(
     first_step: int,
     device: torch.device,
 ) -> Iterator[list[FineSample]]:
-    """Batches of the run from `first_step` on, in order. On a GPU, or with no workers, made in place."""
+    """Batches of the run from `first_step` on, in order; without workers they are made on the device."""
     first, last = sample_seed(config, first_step * batch), sample_seed(config, config.steps * batch)
-    if device.type != "cpu" or config.workers == 0:
+    if config.workers == 0:
         synthesizer = FineSynthesizer(_opened(anatomies), synth, device)
         for start in range(first, last, batch):
             yield [_unpacked(_packed(synthesizer.patch(seed))) for seed in range(start, start + batch)]
@@ -198,7 +198,7 @@ def patches(
                 came, *parts = queues[(seed - first) % config.workers].get(timeout=300)
                 if came != seed:
                     raise RuntimeError(f"patch {came} came for patch {seed}")
-                found.append(_unpacked([torch.from_numpy(part) for part in parts]))
+                found.append(_unpacked([torch.from_numpy(part).to(device) for part in parts]))
             yield found
     finally:
         for process in processes:

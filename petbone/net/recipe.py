@@ -89,6 +89,8 @@ def _check(training: TrainConfig, net: UNetConfig, where: str) -> None:
             raise InputError(f"{where}: [training]: {name} must be above 0, got {getattr(training, name)}")
     if not 1 <= len(net.widths) <= 4:
         raise InputError(f"{where}: [net]: widths must be 1 to 4 numbers, got {len(net.widths)}")
+    if training.workers < 0:
+        raise InputError(f"{where}: [training]: workers must be 0 or more, got {training.workers}")
     if net.classes != UNetConfig().classes or net.input_mm != UNetConfig().input_mm:
         raise InputError(f"{where}: [net]: classes and input_mm cannot be changed")
     odd = [width for width in net.widths if width < 1 or width % net.groups]
@@ -189,6 +191,7 @@ def train_from(
     minutes: float | None = None,
     device: str = "auto",
     threads: int | None = None,
+    workers: int | None = None,
     start_from: Path | None = None,
     anatomies: Sequence[Path] = (),
     say: Callable[[str], None] = lambda _: None,
@@ -197,8 +200,8 @@ def train_from(
     """Run the training of a config, or go on with it; returns the path of the weights.
 
     `out` gets `config.toml` (a copy), `checkpoint.pt`, `log.csv`, `cases/` and `bones.safetensors`.
-    `minutes` and `anatomies` (folders) stand in for those of the config; `on_save` is called at every
-    checkpoint.
+    `minutes`, `workers` and `anatomies` (folders) stand in for those of the config; `on_save` is called
+    at every checkpoint.
 
     Raises InputError for a config, a folder or weights that cannot be used, and where `out` holds something
     else than a run of this config.
@@ -214,6 +217,8 @@ def train_from(
         raise InputError(f"minutes must be above 0, got {minutes:g}; leave it out for those of {config.name}")
     if minutes is not None:
         recipe = replace(recipe, training=replace(recipe.training, minutes=minutes))
+    if workers is not None:
+        recipe = replace(recipe, training=replace(recipe.training, workers=workers))
     where = choose_device(device)
     if start_from is not None and not start_from.is_file():
         raise InputError(f"{start_from}: no such file; expected a checkpoint.pt or weights (.safetensors)")

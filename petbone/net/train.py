@@ -290,8 +290,8 @@ def sample_seed(config: TrainConfig, step: int) -> int:
 def samples(
     sources: Sources, config: TrainConfig, first_step: int, device: torch.device
 ) -> Iterator[Sample | CaseSample]:
-    """Samples of the run from `first_step` on, in order. On a GPU, or with no workers, made in place."""
-    if device.type != "cpu" or config.workers == 0:
+    """Samples of the run from `first_step` on, in order; without workers they are made on the device."""
+    if config.workers == 0:
         sampler = Sampler(sources, device)
         for step in range(first_step, config.steps):
             yield sampler.sample(sample_seed(config, step))
@@ -309,9 +309,11 @@ def samples(
             seed, hu, bone, more = queues[(step - first_step) % config.workers].get(timeout=300)
             if seed != sample_seed(config, step):
                 raise RuntimeError(f"sample {seed} came for step {step}")
-            tensors = torch.from_numpy(hu), torch.from_numpy(bone), torch.from_numpy(more)
-            real = tensors[2].dtype == torch.bool
-            yield CaseSample(*tensors) if real else Sample(tensors[0], tensors[1], tensors[2].float())
+            tensors = [torch.from_numpy(part).to(device) for part in (hu, bone, more)]
+            if tensors[2].dtype == torch.bool:
+                yield CaseSample(*tensors)
+            else:
+                yield Sample(tensors[0], tensors[1], tensors[2].float())
     finally:
         for process in processes:
             process.terminate()
