@@ -72,6 +72,7 @@ POSTURES = {
     "arms_wide": Raise(15, 28, 110, -25),
     "arms_over": Raise(28, 44, 186, 8),  # elbows close to the skull
     "arms_front": Raise(2, 4, 3, 24),  # as when the hands lie on the belly
+    "arms_forward": Raise(24, 42, 158, -42),  # over the head and to the front, on a rest
 }
 # The lower ribs of the meshes lie too high on their vertebrae. By rib, mm by which all of it comes down, and
 # by which it comes down more behind its joint. Both grow downwards, so that ribs keep clear of each other.
@@ -85,7 +86,14 @@ RIB_DROP_MM = {
 }
 RIB_BEND_MM = 18.0
 # How far they come down in each posture: raised arms lift the ribs.
-RIB_DROPS = {"arms_down": 1.1, "arms_up": 0.9, "arms_wide": 1.0, "arms_over": 0.85, "arms_front": 1.15}
+RIB_DROPS = {
+    "arms_down": 1.1,
+    "arms_up": 0.9,
+    "arms_wide": 1.0,
+    "arms_over": 0.85,
+    "arms_front": 1.15,
+    "arms_forward": 0.9,
+}
 
 
 def raise_arms(meshes: dict[str, np.ndarray], by: Raise) -> dict[str, np.ndarray]:
@@ -139,6 +147,7 @@ GRAFTED = {
     "lumbosacral_up": "arms_up",
     "lumbosacral_down": "arms_down",
     "lumbosacral_over": "arms_over",
+    "lumbosacral_forward": "arms_forward",
 }
 
 
