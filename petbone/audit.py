@@ -35,6 +35,9 @@ USUAL_GAP_MM: tuple[float, ...] = (
 )
 """From the middle of each vertebra, C1 to L4, to that of the next in an adult; only their ratios matter."""
 
+USUAL_RIB: tuple[float, ...] = (0.37, 0.5, 0.6, 0.75, 0.88, 0.97, 1.0, 1.0, 0.85, 0.66, 0.38, 0.15)
+"""Volumes of ribs 1 to 12 beside those of the largest. A twelfth rib is a sixth of a seventh or less."""
+
 MOST_DOWN = 6
 """Most steps from a vertebra that is seen to the next: five may be hidden by metal, in the neck in 110 mm."""
 
@@ -61,6 +64,8 @@ class ChainRule:
     floor: float = 0.01
     gap_spread: float = 0.22
     size_spread: float = 0.4
+    rib_spread: float = 0.4
+    rib_most: float = 3.0  # that the size of the ribs on a vertebra can say, in units of log likelihood
     missed: float = 0.08
     doubled: float = 0.01
     variant: float = 0.01
@@ -85,7 +90,7 @@ class Seen:
     growing towards the feet. `ribs`: for left and right, whether a rib hangs on it (None: cannot be seen).
     `sacrum_below`: whether the sacrum is the next bone below it, `skull_above`: the skull the next above it
     (None: cannot be seen). `size`: how much of it is seen, in any unit (None: not known, or cut by the
-    field).
+    field). `rib_size`: how much is seen of a rib on it, in any unit (None: no rib, or all are cut).
     """
 
     chances: F64
@@ -94,6 +99,7 @@ class Seen:
     sacrum_below: bool | None = None
     size: float | None = None
     skull_above: bool | None = None
+    rib_size: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +161,28 @@ def _sizes(seen: Sequence[Seen], rule: ChainRule) -> tuple[F64, F64, F64]:
     return fit(sizes, usual), joined, fit(sizes / 2, usual)
 
 
+def _rib_sizes(seen: Sequence[Seen], rule: ChainRule) -> F64:
+    """(n, len(LEVELS)) log likelihood of the size of the ribs on each vertebra.
+
+    A rib may be found in part, so a small one says nothing; a large one is not the twelfth. Five of them tell
+    how large this person's are.
+    """
+    out = np.zeros((len(seen), len(LEVELS)))
+    sizes = np.array([one.rib_size or np.nan for one in seen], float)
+    known = np.flatnonzero(~np.isnan(sizes))
+    if len(known) < 5:
+        return out
+    beside = np.log(sizes[known] / np.quantile(sizes[known], 0.8))
+    ribs = np.array(_levels(*(f"T{n}" for n in range(1, 13))))
+    excess = np.maximum(beside[:, None] - np.log(USUAL_RIB), 0)
+    misfit = -0.5 * (excess / rule.rib_spread) ** 2
+    # Two ribs that touch are too large for any level: beside the likeliest, no level is worse than so much.
+    out[np.ix_(known, ribs)] = np.maximum(misfit - misfit.max(1, keepdims=True), -rule.rib_most)
+    for rare in _RARE:
+        out[:, LEVELS.index(rare)] = out[:, LEVELS.index(rare) - 1]
+    return out
+
+
 def _middle(values: F64) -> float:
     """Median of the numbers among `values`; NaN if there are none."""
     known = values[~np.isnan(values)]
@@ -199,7 +227,7 @@ def _evidence(seen: Sequence[Seen], rule: ChainRule, slide: int = 0) -> F64:
         for near, chance in ((one.sacrum_below, sacrum), (one.skull_above, skull)):
             if near is not None:
                 out[n] += np.log(chance if near else 1 - chance)
-    out += _sizes(seen, rule)[0][:, None]
+    out += _sizes(seen, rule)[0][:, None] + _rib_sizes(seen, rule)
     out[:, _NONE] = -np.inf
     if len(seen) > 2:
         out[[0, -1], _NONE] = np.log(rule.no_vertebra) + weight * np.log(rule.no_vertebra_looks)

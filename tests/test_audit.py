@@ -1,12 +1,13 @@
 """Columns are counted: what single vertebrae seem to be gives way to what the whole column can be."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from petbone.anatomy import BY_ID, BY_NAME, LOW_CONFIDENCE
-from petbone.audit import LEVELS, USUAL_GAP_MM, ChainRule, Seen, number_column
+from petbone.audit import LEVELS, USUAL_GAP_MM, USUAL_RIB, ChainRule, Seen, number_column
 
 ORDER = [*(f"C{n}" for n in range(1, 8)), *(f"T{n}" for n in range(1, 13)), *(f"L{n}" for n in range(1, 6))]
 DEPTH = dict(zip(ORDER, np.concatenate([[0.0], np.cumsum(USUAL_GAP_MM)]), strict=True))
@@ -159,3 +160,45 @@ def test_two_halves_of_one_vertebra_are_one():
 def test_feet_first_is_refused():
     with pytest.raises(ValueError, match="head to foot"):
         number_column(column(["T5", "T4"]))
+
+
+def with_ribs(names, says, hanging, sizes):
+    """The column with ribs on the vertebrae `hanging`, of `sizes` by name."""
+    seen = column(names, says, ribs=False)
+    return [
+        replace(one, ribs=(name in hanging,) * 2, rib_size=sizes.get(name))
+        for name, one in zip(names, seen, strict=True)
+    ]
+
+
+def test_a_large_last_rib_is_not_the_twelfth():
+    """Both ribs 12 are missed, and the net hangs between two levels: that the last ribs are large decides."""
+    part = ORDER[9:22]  # T3 to L3
+    below = dict(itertools.pairwise(ORDER))
+    says = [{name: 0.4, below[name]: 0.5} for name in part]
+    hanging = ORDER[9:18]  # T3 to T11
+    sizes = {f"T{n}": 250.0 * USUAL_RIB[n - 1] for n in range(3, 12)}
+    assert number_column(with_ribs(part, says, hanging, {})).levels != tuple(BY_NAME[n].id for n in part)
+    chain = number_column(with_ribs(part, says, hanging, sizes))
+    assert named(chain) == part
+    assert min(chain.confidence()) > LOW_CONFIDENCE
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_ribs_found_in_part_say_nothing(share):
+    part = ORDER[9:22]
+    hanging = ORDER[9:19]
+    sizes = {f"T{n}": 250.0 * USUAL_RIB[n - 1] for n in range(3, 13)}
+    sizes["T5"] *= share
+    sizes["T9"] *= share
+    plain = number_column(with_ribs(part, None, hanging, {}))
+    chain = number_column(with_ribs(part, None, hanging, sizes))
+    assert named(chain) == named(plain) == part
+    assert min(chain.confidence()) >= min(plain.confidence()) - 1e-6
+
+
+def test_four_ribs_do_not_tell_how_large_a_person_is():
+    part = ORDER[9:13]
+    sizes = {"T3": 30.0, "T4": 300.0, "T5": 250.0, "T6": 300.0}
+    plain = number_column(with_ribs(part, None, part, {}))
+    assert np.array_equal(number_column(with_ribs(part, None, part, sizes)).chances, plain.chances)

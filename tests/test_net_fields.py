@@ -54,15 +54,18 @@ def against_mask(coarse: Coarse, named: Named, mask: Volume) -> list[tuple[int, 
     return pairs
 
 
-def against_landmarks(coarse: Coarse, named: Named, path) -> list[tuple[int, int]]:
-    """(bone of the landmark, label there or nearest to it) of each sure landmark that has bone near it."""
+def against_landmarks(part: Volume, coarse: Coarse, named: Named, path) -> list[tuple[int, int]]:
+    """(bone of the landmark, label there or nearest to it) of each sure landmark in the field that has bone
+    near it."""
     where = np.argwhere(named.labels > 0)
     tree = cKDTree(coarse.grid.mm(where))
     pairs = []
     for row in csv.DictReader(path.read_text("utf-8").splitlines()):
         at = np.array([float(row[axis]) for axis in ("x_mm", "y_mm", "z_mm")])
         near = tree.query_ball_point(at, NEAR_MM)
-        if row["certainty"] != "sure" or not near:
+        ijk = part.grid.ijk(at[None])[0]
+        seen = ((ijk > -0.5) & (ijk < np.array(part.grid.shape) - 0.5)).all()
+        if row["certainty"] != "sure" or not near or not seen:
             continue
         labels = named.labels[tuple(where[near].T)]
         truth = BY_NAME[row["name"]].id
@@ -83,7 +86,7 @@ def test_fifteen_centimetres_keep_their_names_or_say_unsure(segmenter, shared, s
             mask = read_labels(shared / f"scans/{scan}/totalsegmentator_labels.nii.gz").volume
             pairs = against_mask(coarse, named, LabelTable.load("totalsegmentator").apply(mask))
         else:
-            pairs = against_landmarks(coarse, named, shared / f"scans/landmarks/{scan}.csv")
+            pairs = against_landmarks(part, coarse, named, shared / f"scans/landmarks/{scan}.csv")
         for truth, label in pairs:
             sure = named.confidence.get(label, 0.0) >= LOW_CONFIDENCE
             unsure += not sure

@@ -10,6 +10,7 @@ from petbone.net.levels import FAMILIES, RIB_LEFT, RIB_RIGHT, VERTEBRA, LevelRul
 STEP = 4.0
 SHAPE = (100, 60, 90)
 PARTS = ["C7", *(f"T{n}" for n in range(1, 13)), "L1"]
+REACH = {1: 1.2, 11: 1.2, 12: 0.5}  # of a rib along its curve; 2.6 for all others
 PITCH = 24.0
 TOP = 340.0
 SPINE = np.array([198.0, 60.0])
@@ -33,7 +34,7 @@ def thorax(shift=0.0, tilt=0.0):
         if name[0] != "T":
             continue
         for side, sign in (("left", -1), ("right", 1)):
-            turn = np.linspace(0.0, 2.6, 140)
+            turn = np.linspace(0.0, REACH.get(int(name[1:]), 2.6), 140)
             line = np.stack(
                 [
                     middle[0] + sign * (22 + 120 * np.sin(turn)),
@@ -282,3 +283,37 @@ def test_ribs_of_a_vertebra_above_the_field_do_not_take_the_first_ones_number():
     fifth = np.isin(truth[keep], [BY_NAME["rib_left_5"].id, BY_NAME["rib_right_5"].id])
     assert (result.given == truth[keep])[fifth].mean() > 0.95
     assert result.confidence[BY_NAME["rib_left_5"].id] < result.confidence[BY_NAME["rib_left_6"].id]
+
+
+@pytest.mark.parametrize(("cut", "own"), [("T5", "T6"), ("L1", "T12")])
+def test_what_the_field_leaves_of_the_next_vertebra_is_not_called_by_its_neighbours_name(cut, own):
+    """A slice of a vertebra at either end of the field, whose votes go to the whole one beside it."""
+    index, truth, chances, votes = thorax()
+    at = PARTS.index(cut)
+    above = at < PARTS.index(own)
+    gone = [BY_NAME[name].id for name in (PARTS[:at] if above else PARTS[at + 1 :])]
+    gone += [
+        BY_NAME[f"rib_{side}_{n}"].id for side in ("left", "right") for n in (range(1, 6) if above else ())
+    ]
+    here = truth == BY_NAME[cut].id
+    middle = TOP - at * PITCH
+    inner = index[:, 2] * STEP - middle
+    sliver = here & ((inner <= 0) if above else (inner >= 0))
+    keep = ~np.isin(truth, gone) & (~here | sliver)
+    target = np.array([*SPINE, TOP - PARTS.index(own) * PITCH])
+    votes[sliver] = (target - index[sliver] * STEP).astype(np.float32)
+    result = counted(index[keep], chances[keep], votes[keep])
+    assert (result.given == truth[keep])[sliver[keep]].mean() > 0.9
+    assert (result.given == truth[keep]).mean() > 0.95
+    assert result.confidence[BY_NAME[cut].id] < result.confidence[BY_NAME[own].id]
+
+
+def test_a_rib_in_two_pieces_that_hang_on_nothing_is_half_as_sure():
+    """Each may be that rib, not both."""
+    line = np.stack([np.arange(20), np.full(20, 40), np.full(20, 30)], 1) + np.array([60, 0, 0])
+    chances = np.full((40, 62), 0.001, np.float32)
+    chances[:, BY_NAME["rib_right_10"].id - 1] = 1.0
+    one = counted(line, chances[:20], np.zeros((20, 3), np.float32))
+    two = counted(np.concatenate([line, line + [0, 0, 8]]), chances, np.zeros((40, 3), np.float32))
+    label = BY_NAME["rib_right_10"].id
+    assert two.confidence[label] == pytest.approx(one.confidence[label] / 2, rel=0.05)

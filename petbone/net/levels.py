@@ -36,6 +36,7 @@ _T1 = BY_NAME["T1"].id
 _USUAL_NUMBER = {BY_NAME[f"T{n}"].id: n for n in range(1, 13)} | {
     BY_NAME[f"C{n}"].id: n - 7 for n in range(1, 8)
 }
+_USUAL = tuple(label for label in LEVELS if label and label not in (BY_NAME["T13"].id, BY_NAME["L6"].id))
 _NECK = [BY_NAME[f"C{n}"].id - 1 for n in range(1, 8)]
 
 
@@ -47,6 +48,7 @@ class LevelRule:
     chain: ChainRule = field(default_factory=ChainRule)
     edge_mm: float = 16.0
     beside_mm: float = 60.0
+    cut_mm: float = 8.0  # so near to a side of the field a rib may go on beyond
     # A vertebra nearer to the sacrum than the first is the last one, beyond the second it is not; in steps
     # between vertebrae of the loin, which are at least `loin_mm`.
     sacrum_steps: tuple[float, float] = (1.0, 1.5)
@@ -56,6 +58,11 @@ class LevelRule:
     far_mm: float = 65.0  # no voxel of a vertebra is so far from the middle line of the column,
     piece_mm: float = 38.0  # and no piece of one begins so far from it
     above_sure: float = 0.8  # that a rib which seems to hang on the vertebra above the first does so
+    # What lies beyond the first or last vertebra by so much of a step between two is of the next one, which
+    # the field cuts; below the last only near the middle line: processes hang down behind.
+    next_steps: float = 0.55
+    next_aside_mm: float = 22.0
+    next_ml: float = 1.0
     candidate: float = 0.05
 
 
@@ -110,6 +117,7 @@ def count_levels(
         sides, chain = _decide(column, spine, scene, rule)
     given = family.copy()
     _name_vertebrae(given, spine, points, column, chain, chances)
+    cut = _name_cut_ends(given, spine, points, column, chain, step_mm, rule)
     beside, beyond = _off_column(index[spine], points[spine], column, shape, rule)
     ids = np.array(FAMILIES[VERTEBRA])
     given[spine[beyond]] = ids[chances[spine[beyond]][:, ids - 1].argmax(1)]
@@ -117,6 +125,8 @@ def count_levels(
     tally = _Tally(rule.candidate)
     for k, level in enumerate(chain.levels):
         tally.note(level, chain.chances[k], LEVELS)
+    for k, moved in cut.items():
+        tally.note(_moved(chain.levels[k], moved), chain.chances[k] * rule.above_sure, _all_moved(moved))
     uncounted = spine[beyond] if chain.levels else spine
     for label in np.unique(given[uncounted]).tolist():
         own = uncounted[given[uncounted] == label]
@@ -126,11 +136,11 @@ def count_levels(
         for k in np.flatnonzero(one.ribs.seen).tolist():
             tally.note(_rib_of(chain.levels[k], one.name), chain.chances[k], hangs)
         if (one.ribs.owner == len(chain.levels)).any():
-            above = tuple(_rib_of(_above(level), one.name) for level in LEVELS)
-            first = _rib_of(_above(chain.levels[0]), one.name)
+            above = tuple(_rib_of(_moved(level, -1), one.name) for level in LEVELS)
+            first = _rib_of(_moved(chain.levels[0], -1), one.name)
             tally.note(first, chain.chances[0] * rule.above_sure, above)
         expected, known = _name_ribs(given, index, one, chain, column, step_mm)
-        _note_uncounted(tally, given, one, chances, expected, known)
+        _note_uncounted(tally, given, one, scene, expected, known)
     return tally.counted(given, _mean_chance(given, chances))
 
 
@@ -264,8 +274,20 @@ def _seen(
             away_mm = float(skull.query(middle)[0])
             above = True if away_mm < rule.skull_mm[0] else False if away_mm > rule.skull_mm[1] else None
         whole = float(column.votes[k]) if inside else None
-        out.append(Seen(levels[k], float(column.along_mm[k]), (ribs[0], ribs[1]), below, whole, above))
+        rib = _rib_size(k, sides, scene, rule)
+        out.append(Seen(levels[k], float(column.along_mm[k]), (ribs[0], ribs[1]), below, whole, above, rib))
     return out
+
+
+def _rib_size(k: int, sides: list[_Side], scene: _Voxels, rule: LevelRule) -> float | None:
+    """Mean number of voxels of the ribs on vertebra k that are not cut; None if there is none."""
+    last = np.array(scene.shape) - 1
+    sizes = []
+    for side in sides:
+        own = scene.index[side.here[side.ribs.owner == k]]
+        if len(own) and (np.minimum(own, last - own) * scene.step_mm >= rule.cut_mm).all():
+            sizes.append(len(own))
+    return float(np.mean(sizes)) if sizes else None
 
 
 def _name_vertebrae(given: U8, spine: Ints, points: F64, column: Column, chain: Chain, chances: F32) -> None:
@@ -281,6 +303,46 @@ def _name_vertebrae(given: U8, spine: Ints, points: F64, column: Column, chain: 
     # What the count says is no vertebra belongs to what lies at that end of a column.
     end = np.where(owner[own][near] == 0, _SKULL, _SACRUM)
     given[spine] = np.where(level > 0, level, end)
+
+
+def _moved(level: int, by: int) -> int:
+    """The level so many below one in a usual column; 0 where there is none."""
+    at = _USUAL.index(level) + by if level in _USUAL else -1
+    return _USUAL[at] if 0 <= at < len(_USUAL) else 0
+
+
+def _all_moved(by: int) -> tuple[int, ...]:
+    return tuple(_moved(level, by) for level in LEVELS)
+
+
+def _name_cut_ends(
+    given: U8, spine: Ints, points: F64, column: Column, chain: Chain, step_mm: float, rule: LevelRule
+) -> dict[int, int]:
+    """Rename what of the vertebra beyond the first or last was taken for part of it.
+
+    Returns which vertebra of the column (0 or the last) was parted from its neighbour, and by how many levels
+    the neighbour lies below it (-1 or 1).
+    """
+    count = len(column.along_mm)
+    if count < 2:
+        return {}
+    along, way = column.project(points[spine])
+    aside = np.linalg.norm(way, axis=1)
+    # Votes of the neighbour's draw the outermost middle outwards: it lies no further off than a usual step.
+    steps = np.diff(column.along_mm)
+    first, last = float(np.median(steps[:3])), float(np.median(steps[-3:]))
+    top = max(column.along_mm[0], column.along_mm[1] - first)
+    foot = min(column.along_mm[-1], column.along_mm[-2] + last)
+    above = along < top - rule.next_steps * first
+    below = (along > foot + rule.next_steps * last) & (aside < rule.next_aside_mm)
+    found = {}
+    for k, by, there in ((0, -1, above), (count - 1, 1, below)):
+        own = spine[there & (given[spine] == chain.levels[k])]
+        level = _moved(chain.levels[k], by)
+        if level and len(own) * step_mm**3 / 1000 >= rule.next_ml:
+            given[own] = level
+            found[k] = by
+    return found
 
 
 def _off_column(
@@ -310,12 +372,6 @@ def _rib_of(level: int, side: str) -> int:
     return BY_NAME[f"rib_{side}_{name[1:]}"].id if name[0] == "T" else 0
 
 
-def _above(level: int) -> int:
-    """The level above one; 0 where that is none of the neck or chest."""
-    number = _USUAL_NUMBER.get(level)
-    return next((label for label, n in _USUAL_NUMBER.items() if number is not None and n == number - 1), 0)
-
-
 def _name_ribs(
     given: U8, index: Ints, one: _Side, chain: Chain, column: Column, step_mm: float
 ) -> tuple[F64, npt.NDArray[np.bool_]]:
@@ -332,7 +388,9 @@ def _name_ribs(
     if len(here) == 0:
         return number, np.zeros(0, bool)
     first, last = BY_NAME[f"rib_{side}_1"].id, BY_NAME[f"rib_{side}_12"].id
-    hangs = [_rib_of(level, side) for level in (*chain.levels, *map(_above, chain.levels[:1]))]
+    hangs = [
+        _rib_of(level, side) for level in (*chain.levels, *(_moved(level, -1) for level in chain.levels[:1]))
+    ]
     rib = np.array([0, *hangs])[ribs.owner + 1]
     value = np.where(rib > last, 13, rib - first + 1)
     on = np.array([hangs[int(k)] for k, _ in ribs.ends], float)
@@ -355,9 +413,10 @@ def _name_ribs(
 
 
 def _note_uncounted(
-    tally: _Tally, given: U8, one: _Side, chances: F32, expected: F64, known: npt.NDArray[np.bool_]
+    tally: _Tally, given: U8, one: _Side, scene: _Voxels, expected: F64, known: npt.NDArray[np.bool_]
 ) -> None:
-    """Ribs that hang on no vertebra are as sure as the net is, and no surer than those that moved them."""
+    """Ribs that hang on no vertebra are as sure as the net is, and no surer than those that moved them; of
+    several pieces with one number most are other ribs."""
     side = RIB_LEFT if one.name == "left" else RIB_RIGHT
     ids = FAMILIES[side]
     hung = [sure for label in ids if (sure := tally.sure(label)) is not None]
@@ -368,7 +427,16 @@ def _note_uncounted(
         own = given[one.here] == label
         moved = round(float((expected - one.number)[own].mean()))
         labels = tuple(one_id + moved if ids[0] <= one_id + moved <= ids[-1] else 0 for one_id in ids)
-        tally.note(label, _shares(chances[one.here[own]], side) * certain, labels)
+        part = certain * _largest_share(scene.index[one.here[own]])
+        tally.note(label, _shares(scene.chances[one.here[own]], side) * part, labels)
+
+
+def _largest_share(index: Ints) -> float:
+    """Part of the voxels (n, 3) that the largest connected piece of them holds."""
+    box = np.zeros(index.max(0) - index.min(0) + 1, np.uint8)
+    box[tuple((index - index.min(0)).T)] = 1
+    sizes = np.bincount(connected(box, 26).ravel())[1:]
+    return float(sizes.max() / sizes.sum())
 
 
 def _shares(chances: F32, family: int) -> F64:
