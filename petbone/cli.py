@@ -24,7 +24,18 @@ app = typer.Typer(
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print seconds and memory per step.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="New folder for the results.")]
+
+
+def _no_option(path: Path | None) -> Path | None:
+    """`-o --help` asks for help, not for a folder of that name."""
+    if path is not None and str(path).startswith("-"):
+        raise typer.BadParameter(f"{path} looks like an option; expected a name (./{path} if it is one)")
+    return path
+
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", callback=_no_option, help="New folder for the results.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a folder of earlier results.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda: where the network runs.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the network; default: all cores.")]
@@ -152,7 +163,9 @@ def quantify(
 @app.command()
 def segment(
     ct: Annotated[Path, typer.Argument(help="CT: NIfTI file, DICOM folder or zip.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="New label map.")] = Path("bones.nii.gz"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", callback=_no_option, help="New label map.")
+    ] = Path("bones.nii.gz"),
     device: Device = "auto",
     threads: Threads = None,
     weights: Weights = None,
@@ -193,7 +206,9 @@ def segment(
 @app.command()
 def suv(
     pet: Annotated[Path, typer.Argument(help="PET: NIfTI file, DICOM folder or zip.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write SUVbw here (.nii.gz).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", callback=_no_option, help="Write SUVbw here (.nii.gz).")
+    ] = None,
     tracer: Annotated[str | None, typer.Option(help="naf, choline, psma, fdg or other.")] = None,
     units: Annotated[str | None, typer.Option(help="suv or bqml.")] = None,
     sidecar: Annotated[Path | None, typer.Option(help="BIDS PET sidecar (.json).")] = None,
@@ -281,7 +296,9 @@ def phantom(
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file, such as configs/train_synthetic.toml.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; a run in it goes on.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", callback=_no_option, help="Folder of the run; a run in it goes on.")
+    ],
     minutes: Annotated[float | None, typer.Option(help="Budget; default: that of CONFIG.")] = None,
     device: Device = "auto",
     threads: Threads = None,

@@ -174,6 +174,7 @@ def test_a_run_goes_on_with_its_own_settings_only(tmp_path, config):
         ("sizes_x = [32]", "sizes_x = 32", "sizes_x: expected a value"),
         ("sizes_x = [32]", "sizes_x = []", "sizes_x: expected a value"),
         ("steps = 4", "steps = 0", "steps must be above 0"),
+        ("workers = 0", "workers = -1", "workers must be 0 or more, got -1"),
         ("widths = [8, 16]", "widths = [8, 8, 8, 8, 8]", "1 to 4 numbers, got 5"),
         ("widths = [8, 16]", "widths = [8, 15]", "multiples of groups = 4"),
         ("stem = 4", "stem = 4\nclasses = 3", "classes and input_mm cannot be changed"),

@@ -238,6 +238,22 @@ def test_both_nets_live_in_one_file(tmp_path):
         assert torch.equal(value, load_weights(both, CPU)[0].state_dict()[name])
 
 
+def test_asked_for_some_voxels_it_says_what_it_says_of_all():
+    torch.manual_seed(0)
+    net = build_fine(TINY_FINE).eval()
+    hu, coarse = torch.randn(2, 1, 16, 16, 24) * 200, torch.randn(2, 1, 16, 16, 24)
+    told = torch.randn(2, TINY_FINE.kinds + 3, 8, 8, 12)
+    at = torch.stack([torch.randint(0, n, (50,)) for n in (16, 16, 24)], 1)
+    with torch.inference_mode():
+        answer = net(hu, coarse, told)
+        features = net.features(hu, coarse, told)
+        kind, way = net.which_at(features, 1, at)
+        bone = net.bone_logit(features)
+    assert torch.equal(bone, answer.bone)
+    assert torch.allclose(kind, answer.kind[1][:, *at.T].T, atol=1e-5)
+    assert torch.allclose(way, answer.way[1][:, *at.T].T, atol=1e-5)
+
+
 def test_the_net_is_small():
     model = build_fine(FineConfig())
     assert sum(p.numel() for p in model.parameters()) * 2 < 3e6

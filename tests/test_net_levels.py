@@ -314,6 +314,6 @@ def test_a_rib_in_two_pieces_that_hang_on_nothing_is_half_as_sure():
     chances = np.full((40, 62), 0.001, np.float32)
     chances[:, BY_NAME["rib_right_10"].id - 1] = 1.0
     one = counted(line, chances[:20], np.zeros((20, 3), np.float32))
-    two = counted(np.concatenate([line, line + [0, 0, 8]]), chances, np.zeros((40, 3), np.float32))
+    two = counted(np.concatenate([line, np.add(line, [0, 0, 8])]), chances, np.zeros((40, 3), np.float32))
     label = BY_NAME["rib_right_10"].id
     assert two.confidence[label] == pytest.approx(one.confidence[label] / 2, rel=0.05)

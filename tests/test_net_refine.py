@@ -162,6 +162,19 @@ def test_small_tiles_agree_with_large_ones(coarse, model):
     assert dice(one.logit > 0, many.logit > 0) > 0.9
 
 
+def test_more_workers_say_the_same(coarse, model):
+    """Cores overlap here: whoever is ready first, the later tile counts."""
+    ct, _ = on(cube(1.5, N))
+    view, grid, _, _ = canonical(ct)
+    guide = guide_of(coarse, grid)
+    rule = RefineRule(core=24, least=24)
+    one, three = (refine(view, grid, guide, model, CPU, rule, workers=n) for n in (1, 3))
+    assert one is not None
+    assert three is not None
+    assert np.array_equal(one.logit, three.logit)
+    assert np.array_equal(one.labels, three.labels)
+
+
 def test_a_ramp_is_looked_up_where_it_is():
     ramp = np.add.outer(np.add.outer(3.0 * np.arange(30), 2.0 * np.arange(20)), np.arange(25.0))
     where = [np.linspace(5, 20, 9), np.linspace(4, 15, 7), np.linspace(3, 20, 8)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -248,3 +249,15 @@ def test_refusals(tmp_path):
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"cut.npz is not an anatomy"):
         Anatomy.load(tmp_path / "cut.npz")
+
+
+def test_an_anatomy_travels_as_its_file_and_a_changed_one_as_itself(tmp_path):
+    path = tmp_path / "tiny.npz"
+    tiny_anatomy().save(path)
+    read = Anatomy.load(path)
+    changed = replace(read, tissue=np.zeros_like(read.tissue))
+    small, large = pickle.dumps(read), pickle.dumps(changed)
+    assert len(small) < 1000 < len(large)
+    assert np.array_equal(pickle.loads(small).labels, read.labels)
+    assert not pickle.loads(large).tissue.any()
+    assert np.array_equal(pickle.loads(pickle.dumps(tiny_anatomy())).cortex, read.cortex)

@@ -340,6 +340,13 @@ def test_wrong_usage_says_what_is_wrong(words, said, one, cli, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_option_is_not_taken_for_the_name_of_a_folder(one, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = cli("quantify", one.bones, one.pet, "-o", "--help")
+    assert (answer.status, "looks like an option" in answer.err) == (2, True)
+    assert list(tmp_path.glob("*help*")) == []
+
+
 def test_labels_without_a_mask_are_wrong_usage(one, cli, tmp_path):
     answer = cli("run", one.ct, one.pet, "--labels", "totalsegmentator", "-o", tmp_path / "out")
     assert (answer.status, "--bones" in answer.err) == (2, True)

@@ -6,7 +6,7 @@ spine near x = 0). An anatomy of another person gets them from its own frame by 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,14 @@ class Anatomy:
     spongiosa: U8
     tissue: U8
     outside_mm: U8
-    path: Path | None = None  # of the file that it was read from
+    # Of the file that it was read from; a changed copy (`dataclasses.replace`) has none.
+    path: Path | None = field(init=False, default=None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Processes that make samples are sent the name of the file, not 150 MB of maps."""
         if self.path is not None:
             return Anatomy.load, (self.path,)
-        return Anatomy, tuple(getattr(self, f.name) for f in fields(self))
+        return Anatomy, tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
     def __post_init__(self) -> None:
         shapes = {getattr(self, f.name).shape for f in fields(self) if f.name in _MAPS}
@@ -91,7 +92,9 @@ class Anatomy:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 x, y, z, spacing = (float(n) for n in file["place"])
                 maps = {name: file[name] for name in _MAPS}
-                return Anatomy(str(file["name"]), (x, y, z), spacing, **maps, path=path)
+                anatomy = Anatomy(str(file["name"]), (x, y, z), spacing, **maps)
+                object.__setattr__(anatomy, "path", path)
+                return anatomy
         except (KeyError, ValueError, OSError, BadZipFile) as error:
             raise InputError(
                 f"{path.name} is not an anatomy ({error}); make it with scripts/build_anatomy.py"
