@@ -38,6 +38,7 @@ class Coarse:
     `bone` (X, Y, Z) chance of bone; `which` (62, X/2, Y/2, Z/2) chances of each name given bone, on blocks
     of 2 x 2 x 2 voxels; `centre_mm`
     (3, X/2, Y/2, Z/2) the way from a block to the middle of its vertebra, along the axes of the grid.
+    `medium` (X, Y, Z): where contrast medium lies that is no bone, whatever `bone` says; None for nowhere.
     """
 
     grid: Grid
@@ -45,6 +46,7 @@ class Coarse:
     bone: F32
     which: F32
     centre_mm: F32
+    medium: npt.NDArray[np.bool_] | None = None
 
 
 def canonical(volume: Volume) -> tuple[npt.NDArray[np.generic], Grid, tuple[int, ...], tuple[int, ...]]:

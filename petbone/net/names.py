@@ -47,7 +47,7 @@ class NameRule:
 class Named:
     """`labels` (X, Y, Z) uint8 on the coarse grid; by label, `confidence`: the chance that the name is right,
     and `candidates`: the labels that it may be, its own first. `dropped_ml`: what the net took for bone and
-    is left out as a speck, a stray piece, too thick for a rib, or beside the column."""
+    is left out as contrast medium, a speck, a stray piece, too thick for a rib, or beside the column."""
 
     labels: U8
     confidence: dict[int, float]
@@ -161,6 +161,8 @@ def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
     mask = coarse.bone > rule.bone_chance
     voxel_ml = coarse.grid.voxel_ml
     wanted = np.count_nonzero(mask)
+    if coarse.medium is not None:
+        mask = mask & ~coarse.medium
     pieces = connected(mask, 26)
     sizes = np.bincount(pieces.ravel())
     big = sizes * voxel_ml >= rule.speck_ml

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from petbone.net.border import BorderRule, Guide
 from petbone.net.coarse import Coarse, ask, canonical, hu_on, net_grid
 from petbone.net.device import choose_device
 from petbone.net.fine import FineNet
+from petbone.net.medium import MediumRule, contrast_medium
 from petbone.net.names import NameRule
 from petbone.net.refine import RefineRule, refine
 from petbone.net.unet import BoneNet
@@ -36,6 +37,7 @@ class SegmentConfig:
     name: NameRule = field(default_factory=NameRule)
     border: BorderRule = field(default_factory=BorderRule)
     refine: RefineRule = field(default_factory=RefineRule)
+    medium: MediumRule = field(default_factory=MediumRule)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +141,7 @@ class Segmenter:
         view, grid, _, _ = canonical(ct)
         target = net_grid(grid, self.model.config.input_mm, self.model.config.multiple)
         with _torch_threads(self.threads):
-            return ask(
+            coarse = ask(
                 self.model,
                 hu_on(view, grid, target),
                 target,
@@ -148,6 +150,8 @@ class Segmenter:
                 self.config.stride,
                 progress,
             )
+        medium = contrast_medium(coarse.hu, coarse.bone, coarse.grid.voxel_ml, self.config.medium)
+        return replace(coarse, medium=medium)
 
 
 @contextmanager
@@ -182,6 +186,8 @@ def _guide(coarse: Coarse, labels: np.ndarray, grid: Grid, rule: BorderRule) -> 
     chance = np.where((coarse.bone > 0.5) & (labels == 0), 0, coarse.bone).clip(0.0025, 0.9975)
     logit = np.log(chance / (1 - chance)).astype(np.float32)
     wide = border.grown(labels, rule)
+    if coarse.medium is not None:
+        wide[coarse.medium] = 0
     matrix = coarse.grid.ijk_from_mm @ grid.mm_from_ijk
     linear = matrix[:3, :3]
     drift = np.abs(linear - np.diag(np.diag(linear))) * np.array(grid.shape)
@@ -215,7 +221,7 @@ def _notes(confidence: dict[int, float], dropped_ml: float) -> tuple[str, ...]:
         notes.append(f"{unsure} of {len(confidence)} bone names {are}")
     if dropped_ml > DROPPED_ML:
         notes.append(
-            f"{dropped_ml:.0f} mL that the network took for bone were left out: too thick for a rib, beside "
-            "the spine, or loose pieces"
+            f"{dropped_ml:.0f} mL that the network took for bone were left out: contrast medium, too thick "
+            "for a rib, beside the spine, or loose pieces"
         )
     return tuple(notes)
