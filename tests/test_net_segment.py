@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy import ndimage
 
 from net_fixtures import TINY_NET, TINY_SYNTH, TINY_TRAIN, tiny_anatomy
 from petbone.anatomy import BY_NAME
 from petbone.errors import InputError
+from petbone.net import border
 from petbone.net.coarse import block_means, canonical, hu_on, net_grid, uncanonical
 from petbone.net.segment import Segmenter
 from petbone.net.synth import Synthesizer
@@ -199,3 +201,25 @@ def test_a_mirrored_patient_is_answered_as_the_mirror_image(trained):
     assert np.allclose(back.which[right, ::-1], there.which[left], atol=1e-4)
     assert np.allclose(back.centre_mm[0, ::-1], -there.centre_mm[0], atol=1e-2)
     assert np.allclose(back.centre_mm[2, ::-1], there.centre_mm[2], atol=1e-2)
+
+
+@pytest.mark.parametrize(("bone", "filled"), [("humerus_left", True), ("L3", False)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_marrow_is_filled_and_a_canal_is_not(bone, filled, axis):
+    """A tube that the field cuts at both ends: a long bone's is marrow, a vertebra's the spinal canal."""
+    x, y, _ = np.meshgrid(*[np.arange(n) - n / 2 for n in (30, 26, 40)], indexing="ij")
+    ring = (np.hypot(x, y) < 11) & (np.hypot(x, y) > 6)
+    out = np.moveaxis(ring, 2, axis).astype(np.uint8) * BY_NAME[bone].id
+    hollow = int(np.count_nonzero(np.hypot(x, y) <= 6))
+    before = np.count_nonzero(out)
+    border.tidy(out, 0.05, border.BorderRule())
+    assert np.count_nonzero(out) == before + (hollow if filled else 0)
+
+
+def test_holes_in_slices_are_those_of_scipy():
+    mask = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(40, 30, 20)), 1.5) > 0.02
+    filled = mask.copy()
+    for axis in range(3):
+        for solid, whole in zip(np.moveaxis(mask, axis, 0), np.moveaxis(filled, axis, 0), strict=True):
+            whole |= ndimage.binary_fill_holes(solid)
+    assert np.array_equal(border._holes_in_slices(mask), filled & ~mask)

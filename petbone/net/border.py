@@ -16,10 +16,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from petbone.anatomy import BONES
 from petbone.components import connected, label_boxes
 from petbone.net.coarse import F32
 
 U8 = npt.NDArray[np.uint8]
+MARROW_ALONE = frozenset(
+    bone.id for bone in BONES if bone.name.split("_")[0] in ("sternum", "clavicle", "humerus", "femur")
+)
+"""Bones that surround nothing but their own marrow, which may be as dark as fat."""
+
 FINE_STEPS = 16  # per unit of logit in `FineGuide`
 
 
@@ -177,9 +183,22 @@ def _slab_box(
     return box[0], box[1], box[2]
 
 
+def _holes_in_slices(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """What a mask surrounds in a slice along any axis: closed in space or not."""
+    holes = np.zeros_like(mask)
+    for axis in range(3):
+        for solid, hole in zip(np.moveaxis(mask, axis, 0), np.moveaxis(holes, axis, 0), strict=True):
+            if not solid.any():
+                continue
+            gaps = connected(~np.pad(solid, 1)[..., None], 6)[1:-1, 1:-1, 0]
+            # The padding makes one piece of all that is outside; cc3d numbers from the first voxel on.
+            hole |= gaps > 1
+    return holes
+
+
 def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> list[int]:
-    """Bone by bone, in its box: fill small holes, drop crumbs. Changes `out`; returns its labels, all of
-    which it keeps."""
+    """Bone by bone, in its box: fill small holes, and marrow; drop crumbs. Changes `out`; returns its labels,
+    all of which it keeps."""
     boxes = label_boxes(out)
     for label, box in boxes.items():
         here = out[box] == label
@@ -201,5 +220,8 @@ def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> list[int]:
                 fill[np.moveaxis(gaps, axis, 0)[end]] = False
         part = out[box]
         part[crumbs] = 0
-        part[fill[gaps] & (part == 0)] = label
+        hole = fill[gaps]
+        if label in MARROW_ALONE:
+            hole |= _holes_in_slices(here)
+        part[hole & (part == 0)] = label
     return list(boxes)
