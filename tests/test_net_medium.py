@@ -12,8 +12,10 @@ SHAPE = (40, 40, 40)
 
 
 def scene(noise: float = 8.0) -> tuple[np.ndarray, np.ndarray]:
-    """Muscle, a vessel of 28 mm, and a vertebra of marrow and cortex; the net takes the vertebra for bone, and
-    the rim of the vessel on that side."""
+    """Muscle, a vessel of 28 mm, and a vertebra of marrow and cortex.
+
+    The net takes the vertebra for bone, and the rim of the vessel on that side.
+    """
     x, y, _ = np.meshgrid(*[np.arange(n) - 20.0 for n in SHAPE], indexing="ij")
     vessel = np.hypot(x + 5, y) * 4
     vertebra = np.hypot(x - 6, y) * 4

@@ -63,6 +63,7 @@ class LevelRule:
     next_steps: float = 0.55
     next_aside_mm: float = 22.0
     next_ml: float = 1.0
+    next_sure: float = 0.6  # that it is not of the outermost itself
     candidate: float = 0.05
 
 
@@ -126,7 +127,9 @@ def count_levels(
     for k, level in enumerate(chain.levels):
         tally.note(level, chain.chances[k], LEVELS)
     for k, moved in cut.items():
-        tally.note(_moved(chain.levels[k], moved), chain.chances[k] * rule.above_sure, _all_moved(moved))
+        here = chain.chances[k]
+        both = np.concatenate([rule.next_sure * here, (1 - rule.next_sure) * here])
+        tally.note(_moved(chain.levels[k], moved), both, (*_all_moved(moved), *LEVELS))
     uncounted = spine[beyond] if chain.levels else spine
     for label in np.unique(given[uncounted]).tolist():
         own = uncounted[given[uncounted] == label]
