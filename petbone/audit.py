@@ -45,6 +45,7 @@ _T11_L1 = (BY_NAME["T11"].id, BY_NAME["L1"].id)
 _RARE = (BY_NAME["T13"].id, BY_NAME["L6"].id)
 _COMMON = [n for n, label in enumerate(LEVELS) if label and label not in _RARE]
 _NONE = LEVELS.index(0)
+_PAIRS = tuple(itertools.pairwise(_COMMON))
 _NAMES = {0: "-"} | {bone.id: bone.name for bone in ALL_BONES}
 
 
@@ -67,6 +68,10 @@ class ChainRule:
     rib_spread: float = 0.4
     rib_most: float = 3.0  # that the size of the ribs on a vertebra can say, in units of log likelihood
     missed: float = 0.08
+    met: float = 0.03  # that the votes of two neighbours met in one heap, half way between them
+    # Votes of two lie further apart than those of one, and so do those of one at times.
+    spread_of_two: float = 1.7
+    spread_spread: float = 0.2
     doubled: float = 0.01
     variant: float = 0.01
     # That a rib is found on each, seen on synthetic patients: the first and last are often missed.
@@ -91,6 +96,8 @@ class Seen:
     `sacrum_below`: whether the sacrum is the next bone below it, `skull_above`: the skull the next above it
     (None: cannot be seen). `size`: how much of it is seen, in any unit (None: not known, or cut by the
     field). `rib_size`: how much is seen of a rib on it, in any unit (None: no rib, or all are cut).
+    `spread_mm`: how far the votes for its middle lie apart along the column (standard deviation; None: not
+    known).
     """
 
     chances: F64
@@ -100,6 +107,7 @@ class Seen:
     size: float | None = None
     skull_above: bool | None = None
     rib_size: float | None = None
+    spread_mm: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +167,17 @@ def _sizes(seen: Sequence[Seen], rule: ChainRule) -> tuple[F64, F64, F64]:
 
     joined = fit(sizes[:-1] + sizes[1:], np.maximum(usual[:-1], usual[1:]))
     return fit(sizes, usual), joined, fit(sizes / 2, usual)
+
+
+def _spreads(seen: Sequence[Seen], rule: ChainRule) -> tuple[F64, F64]:
+    """(n,) log likelihoods of how far the votes of each lie apart beside those of the others, if it is one
+    vertebra and if it is two."""
+    spread = np.array([one.spread_mm or np.nan for one in seen], float)
+    beside = np.nan_to_num(np.log(spread / _middle(spread)), nan=0.0)
+    one = -0.5 * (np.maximum(beside, 0) / rule.spread_spread) ** 2
+    two = -0.5 * (np.minimum(beside - np.log(rule.spread_of_two), 0) / rule.spread_spread) ** 2
+    known = ~np.isnan(spread)
+    return np.maximum(one, -4.0) * known, np.maximum(two, -4.0) * known
 
 
 def _rib_sizes(seen: Sequence[Seen], rule: ChainRule) -> F64:
@@ -227,24 +246,66 @@ def _evidence(seen: Sequence[Seen], rule: ChainRule, slide: int = 0) -> F64:
         for near, chance in ((one.sacrum_below, sacrum), (one.skull_above, skull)):
             if near is not None:
                 out[n] += np.log(chance if near else 1 - chance)
-    out += _sizes(seen, rule)[0][:, None] + _rib_sizes(seen, rule)
+    out += _sizes(seen, rule)[0][:, None] + _rib_sizes(seen, rule) + _spreads(seen, rule)[0][:, None]
     out[:, _NONE] = -np.inf
     if len(seen) > 2:
         out[[0, -1], _NONE] = np.log(rule.no_vertebra) + weight * np.log(rule.no_vertebra_looks)
     return out
 
 
-def _moves(seen: Sequence[Seen], rule: ChainRule) -> F64:
-    """(n - 1, levels, levels) log chance of the step from each vertebra to the next, given the gap."""
-    gaps = np.maximum(np.diff([one.along_mm for one in seen]), 1.0)
+def _places() -> F64:
+    """(len(LEVELS),) mm from C1 to each level in an adult."""
     depth = np.concatenate([[0.0], np.cumsum(USUAL_GAP_MM)])
     rank = np.array([_rank(level) for level in range(len(LEVELS))])
-    place = np.interp(rank, np.arange(len(depth)), depth)
-    # How large this person is at each gap: by the middle of the neighbouring gaps, against what is usual
-    # where the net says that they are. A missed vertebra does not move a median.
+    return np.asarray(np.interp(rank, np.arange(len(depth)), depth))
+
+
+def _gaps(seen: Sequence[Seen]) -> tuple[F64, F64, F64]:
+    """From each vertebra to the next (n - 1,): the gap, the gap that is usual where the net says that they
+    are, and how large this person is there."""
+    gaps = np.maximum(np.diff([one.along_mm for one in seen]), 1.0)
+    depth = np.concatenate([[0.0], np.cumsum(USUAL_GAP_MM)])
+    place = _places()
+    # By the middle of the neighbouring gaps: a missed vertebra does not move a median.
     expected = np.array([float(np.sum(one.chances * place) / max(np.sum(one.chances), 1e-9)) for one in seen])
     usual = np.interp((expected[:-1] + expected[1:]) / 2, (depth[:-1] + depth[1:]) / 2, USUAL_GAP_MM)
     size = gaps / usual
+    person = np.array([float(np.median(size[max(0, n - 4) : n + 5])) for n in range(len(gaps))])
+    return gaps, usual, person
+
+
+def _with_pairs(own: F64, moves: F64, seen: Sequence[Seen], rule: ChainRule) -> tuple[F64, F64]:
+    """`own` and `moves` with one more state for each of `_PAIRS`: a heap in which the votes of two neighbours
+    met, half way between them. It looks like either, is as large as two, its votes lie far apart, and it is
+    named by the upper one."""
+    upper, lower = np.array(_PAIRS).T
+    alone, _, halved = _sizes(seen, rule)
+    one, two = _spreads(seen, rule)
+    pair = np.logaddexp(own[:, upper], own[:, lower]) - np.log(2) + np.log(rule.met)
+    pair += (halved - alone + two - one)[:, None]
+    prior = np.full((len(LEVELS), len(LEVELS)), -np.inf)
+    for a, b, down, log_chance in _steps(rule):
+        if down:
+            prior[a, b] = max(prior[a, b], log_chance)
+    place = _places()
+    at = (place[upper] + place[lower]) / 2
+    count, usual = len(LEVELS), np.arange(len(LEVELS))
+    first, last = np.append(usual, upper), np.append(usual, lower)
+    middle = np.append(place, at)
+    way = np.maximum(middle[None] - middle[:, None], 1e-3)
+    wide = np.full((len(moves), count + len(_PAIRS), count + len(_PAIRS)), -np.inf)
+    for n, (gap, _, person) in enumerate(zip(*_gaps(seen), strict=True)):
+        misfit = np.log(gap / (person * way)) / rule.gap_spread
+        wide[n] = prior[last[:, None], first[None]] - 0.5 * misfit**2
+        wide[n, :count, :count] = moves[n]
+    return np.concatenate([own, pair], 1), wide
+
+
+def _moves(seen: Sequence[Seen], rule: ChainRule) -> F64:
+    """(n - 1, levels, levels) log chance of the step from each vertebra to the next, given the gap."""
+    gaps, usual, person = _gaps(seen)
+    place = _places()
+    rank = np.array([_rank(level) for level in range(len(LEVELS))])
     out = np.full((len(gaps), len(LEVELS), len(LEVELS)), -np.inf)
     if len(gaps):
         # A misfit of one spread, as any gap would do. The skull is above the neck, the sacrum below the loin.
@@ -254,7 +315,7 @@ def _moves(seen: Sequence[Seen], rule: ChainRule) -> F64:
     alone, together, halved = _sizes(seen, rule)
     two = np.maximum(halved - alone, 0)
     for n, gap in enumerate(gaps):
-        here = float(np.median(size[max(0, n - 4) : n + 5]))
+        here = person[n]
         for a, b, down, log_chance in steps:
             if down == 0:
                 way = usual[n] / 2
@@ -285,15 +346,23 @@ def number_column(seen: Sequence[Seen], rule: ChainRule | None = None) -> Chain:
     slides = {0: 1 - 2 * sum(rule.slide)}
     for by, chance in enumerate(rule.slide, start=1):
         slides |= {by: chance, -by: chance}
-    runs = [_run(_evidence(seen, rule, by), moves, np.log(chance)) for by, chance in slides.items() if chance]
+    runs = [
+        _run(*_with_pairs(_evidence(seen, rule, by), moves, seen, rule), np.log(chance))
+        for by, chance in slides.items()
+        if chance
+    ]
     path = max(runs, key=lambda run: run[1])[0]
     both = np.logaddexp.reduce([run[2] for run in runs], 0)
-    chances = np.exp(both - np.logaddexp.reduce(both, 1, keepdims=True))
-    return Chain(tuple(LEVELS[level] for level in path), chances)
+    states = np.exp(both - np.logaddexp.reduce(both, 1, keepdims=True))
+    chances = states[:, : len(LEVELS)].copy()
+    upper = [pair[0] for pair in _PAIRS]
+    chances[:, upper] += states[:, len(LEVELS) :]
+    levels = [upper[state - len(LEVELS)] if state >= len(LEVELS) else state for state in path]
+    return Chain(tuple(LEVELS[level] for level in levels), chances)
 
 
 def _run(own: F64, moves: F64, start: float) -> tuple[list[int], float, F64]:
-    """The likeliest levels, their log likelihood, and (n, len(LEVELS)) that of all chains through each level;
+    """The likeliest states, their log likelihood, and (n, states) that of all chains through each state;
     `start` is added to all."""
     n = len(own)
     best = own.copy()

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from petbone.anatomy import BY_ID, BY_NAME, LOW_CONFIDENCE
-from petbone.audit import LEVELS, USUAL_GAP_MM, USUAL_RIB, ChainRule, Seen, number_column
+from petbone.audit import (
+    LEVELS,
+    USUAL_GAP_MM,
+    USUAL_RIB,
+    ChainRule,
+    Seen,
+    hidden_after,
+    number_column,
+)
 
 ORDER = [*(f"C{n}" for n in range(1, 8)), *(f"T{n}" for n in range(1, 13)), *(f"L{n}" for n in range(1, 6))]
 DEPTH = dict(zip(ORDER, np.concatenate([[0.0], np.cumsum(USUAL_GAP_MM)]), strict=True))
@@ -202,3 +210,39 @@ def test_four_ribs_do_not_tell_how_large_a_person_is():
     sizes = {"T3": 30.0, "T4": 300.0, "T5": 250.0, "T6": 300.0}
     plain = number_column(with_ribs(part, None, part, {}))
     assert np.array_equal(number_column(with_ribs(part, None, part, sizes)).chances, plain.chances)
+
+
+def met(part, upper, says=None, spread_mm=8.0, sizes=None):
+    """The column `part` in which the votes of `upper` and the next vertebra met in one heap between them."""
+    seen = column(part, says)
+    k = part.index(upper)
+    between = (seen[k].along_mm + seen[k + 1].along_mm) / 2
+    heap = replace(
+        seen[k], along_mm=between, chances=(seen[k].chances + seen[k + 1].chances) / 2, spread_mm=spread_mm
+    )
+    others = [replace(one, spread_mm=4.8) for one in seen]
+    return [*others[:k], heap, *others[k + 2 :]]
+
+
+@pytest.mark.parametrize("upper", ["C7", "T2", "T7", "L1"])
+def test_two_vertebrae_whose_votes_met_are_two(upper):
+    """Though the net is as content with a level higher or lower as with the right one."""
+    part = ORDER[4:22]
+    above = {below: name for name, below in itertools.pairwise(ORDER)}
+    says = [{name: 0.5, above[name]: 0.4} for name in part]
+    chain = number_column(met(part, upper, says))
+    assert named(chain) == [name for name in part if name != ORDER[ORDER.index(upper) + 1]]
+    assert hidden_after(chain) == {part.index(upper): 1}
+    assert min(chain.confidence()) > LOW_CONFIDENCE
+
+
+def test_a_heap_of_one_is_one():
+    part = ORDER[4:22]
+    seen = [replace(one, spread_mm=4.8) for one in column(part)]
+    wide = [replace(one, spread_mm=6.0) if n == 5 else one for n, one in enumerate(seen)]
+    for some in (seen, wide):
+        chain = number_column(some)
+        assert named(chain) == part
+        assert hidden_after(chain) == {}
+        assert min(chain.confidence()) > 0.8
+    assert chain.chances.sum(1) == pytest.approx(1)

@@ -7,7 +7,7 @@ its own medial end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,15 @@ class Column:
     """Vertebrae from head to foot.
 
     `middles_mm` (n, 3) along the axes of the coarse grid; `along_mm` (n,) arc length from the first; `owner`
-    (voxels,) the vertebra of each voxel, -1 for none; `votes` (n,) voxels each.
+    (voxels,) the vertebra of each voxel, -1 for none; `votes` (n,) voxels each; `spread_mm` (n,) standard
+    deviation of their votes along the column, 0 where it is not known.
     """
 
     middles_mm: F64
     along_mm: F64
     owner: Ints
     votes: F64
+    spread_mm: F64
 
     def project(self, points_mm: F64) -> tuple[F64, F64]:
         """Arc length of the nearest point of the column's middle line, and the way from there (n, 3)."""
@@ -108,7 +110,8 @@ def find_column(points_mm: F64, votes_mm: F64, weights: F64, neck: F64, rule: In
 
     `neck` (n,) is each voxel's chance of being cervical: vertebrae there are half as high, and close.
     """
-    empty = Column(np.zeros((0, 3)), np.zeros(0), np.full(len(points_mm), -1, np.intp), np.zeros(0))
+    none = np.full(len(points_mm), -1, np.intp)
+    empty = Column(np.zeros((0, 3)), np.zeros(0), none, np.zeros(0), np.zeros(0))
     if len(points_mm) == 0:
         return empty
     peaks = _peaks(votes_mm, weights, neck, rule)
@@ -128,7 +131,10 @@ def find_column(points_mm: F64, votes_mm: F64, weights: F64, neck: F64, rule: In
     number[keep] = np.arange(len(keep))
     steps = np.linalg.norm(np.diff(middles, axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(steps)])
-    return Column(middles, along, number[owner], votes[keep])
+    column = Column(middles, along, number[owner], votes[keep], np.zeros(len(keep)))
+    at_mm, _ = column.project(votes_mm)
+    spread = [float(np.std(at_mm[column.owner == k])) for k in range(len(keep))]
+    return replace(column, spread_mm=np.array(spread))
 
 
 def _path(middles_mm: F64, votes: F64, rule: InstanceRule) -> Ints:
@@ -166,7 +172,7 @@ def reveal(column: Column, points_mm: F64, after: dict[int, int], rule: Instance
     beside it, and those between them whose votes met nowhere, take the nearest of them along the column.
     Without bone enough for a vertebra between them nothing is added: that is a gap.
     """
-    middles, owner, votes = column.middles_mm, column.owner.copy(), column.votes
+    middles, owner, votes, spread = column.middles_mm, column.owner.copy(), column.votes, column.spread_mm
     along, _ = column.project(points_mm)
     for k in sorted(after, reverse=True):  # from the foot, so that numbers above stay as they are
         parts = np.arange(after[k] + 2) / (after[k] + 1)
@@ -187,9 +193,10 @@ def reveal(column: Column, points_mm: F64, after: dict[int, int], rule: Instance
         owner[owner > k + 1] += after[k]
         owner[here] = k + nearest
         middles = np.concatenate([middles[:k], between, middles[k + 2 :]])
+        spread = np.concatenate([spread[:k], np.zeros(len(between)), spread[k + 2 :]])
         votes = np.concatenate([votes[:k], counts, votes[k + 2 :]])
     steps_mm = np.linalg.norm(np.diff(middles, axis=0), axis=1)
-    return Column(middles, np.concatenate([[0.0], np.cumsum(steps_mm)]), owner, votes)
+    return Column(middles, np.concatenate([[0.0], np.cumsum(steps_mm)]), owner, votes, spread)
 
 
 def _peaks(votes_mm: F64, weights: F64, neck: F64, rule: InstanceRule) -> F64:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -278,7 +278,8 @@ def _seen(
             above = True if away_mm < rule.skull_mm[0] else False if away_mm > rule.skull_mm[1] else None
         whole = float(column.votes[k]) if inside else None
         rib = _rib_size(k, sides, scene, rule)
-        out.append(Seen(levels[k], float(column.along_mm[k]), (ribs[0], ribs[1]), below, whole, above, rib))
+        seen = Seen(levels[k], float(column.along_mm[k]), (ribs[0], ribs[1]), below, whole, above, rib)
+        out.append(replace(seen, spread_mm=float(column.spread_mm[k]) or None))
     return out
 
 
