@@ -8,6 +8,7 @@ within `MAX_TILT_DEG` of RAS and at right angles, along RAS itself otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -240,17 +241,18 @@ def _both_ways(model: BoneNet, hu: torch.Tensor) -> tuple[torch.Tensor, ...]:
     )
 
 
-@torch.inference_mode()
 def ask(
     model: BoneNet,
     hu: F32,
     grid: Grid,
     device: torch.device,
-    window: int = 128,
-    stride: int = 112,
+    window: int = 96,
+    stride: int = 84,
     progress: Callable[[float], None] | None = None,
+    workers: int = 1,
 ) -> Coarse:
-    """Run the net over a volume on its grid, in overlapping windows along z."""
+    """Run the net over a volume on its grid, in overlapping windows along z, `workers` (threads) at a time; how
+    many they are changes nothing in the answer."""
     box = _body_box(hu, model.config.multiple)
     inner = hu[box]
     x, y, z = inner.shape
@@ -260,17 +262,25 @@ def ask(
     total = np.zeros(z, np.float32)
     multiple = model.config.multiple
     windows = list(_windows(z, min(window, z // multiple * multiple), stride))
-    for n, (part, weight) in enumerate(windows):
+
+    @torch.inference_mode()
+    def tell(part: slice) -> tuple[F32, ...]:
         tensor = torch.from_numpy(np.ascontiguousarray(inner[:, :, part]))[None, None].to(device)
-        chance, which_here, centre_here = _both_ways(model, tensor)
-        half = slice(part.start // 2, part.stop // 2)
-        bone[:, :, part] += chance.cpu().numpy() * weight
-        pair = weight.reshape(-1, 2).mean(1)
-        which[..., half] += which_here.cpu().numpy() * pair
-        centre[..., half] += centre_here.cpu().numpy() * pair
-        total[part] += weight
-        if progress is not None:
-            progress((n + 1) / len(windows))
+        return tuple(answer.cpu().numpy() for answer in _both_ways(model, tensor))
+
+    with ThreadPoolExecutor(workers) as pool:
+        answers = pool.map(tell, (part for part, _ in windows))
+        for n, ((part, weight), (chance, which_here, centre_here)) in enumerate(
+            zip(windows, answers, strict=True)
+        ):
+            half = slice(part.start // 2, part.stop // 2)
+            pair = weight.reshape(-1, 2).mean(1)
+            bone[:, :, part] += chance * weight
+            which[..., half] += which_here * pair
+            centre[..., half] += centre_here * pair
+            total[part] += weight
+            if progress is not None:
+                progress((n + 1) / len(windows))
     half_total = total.reshape(-1, 2).mean(1)
     return Coarse(
         grid=grid.cropped(box),

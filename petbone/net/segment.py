@@ -32,8 +32,8 @@ DROPPED_ML = 3.0  # of what looked like bone; less is left out without a word
 class SegmentConfig:
     """Options of a segmentation; `window` and `stride` are z voxels of the net's 4 mm grid."""
 
-    window: int = 128
-    stride: int = 112
+    window: int = 96
+    stride: int = 84
     name: NameRule = field(default_factory=NameRule)
     border: BorderRule = field(default_factory=BorderRule)
     refine: RefineRule = field(default_factory=RefineRule)
@@ -75,6 +75,7 @@ class Segmenter:
         self.weights_sha256 = weights_sha256
         self.device = device
         self.threads = threads
+        self.workers = threads or torch.get_num_threads()
         self.config = config or SegmentConfig()
         self.fine = fine
 
@@ -111,10 +112,7 @@ class Segmenter:
         start, fine = 0.45, None
         if self.fine is not None:
             start = 0.75
-            # Threads that each look at tiles of their own get more out of a CPU than those that share one.
-            on_cpu = self.device.type == "cpu"
-            workers = (self.threads or torch.get_num_threads()) if on_cpu else 1
-            with _torch_threads(1 if on_cpu else self.threads):
+            with self._threads() as workers:
                 fine = refine(
                     view,
                     grid,
@@ -136,11 +134,19 @@ class Segmenter:
             bones, confidence, candidates, _notes(confidence, named.dropped_ml), self.weights_sha256
         )
 
+    @contextmanager
+    def _threads(self) -> Iterator[int]:
+        """How many windows or tiles are looked at at a time. Threads with work of their own get more out of a
+        CPU than those that share one convolution; a GPU does one thing at a time."""
+        on_cpu = self.device.type == "cpu"
+        with _torch_threads(1 if on_cpu else self.threads):
+            yield self.workers if on_cpu else 1
+
     def answer(self, ct: Volume, progress: Callable[[float], None] | None = None) -> Coarse:
         """The net's own answer at 4 mm."""
         view, grid, _, _ = canonical(ct)
         target = net_grid(grid, self.model.config.input_mm, self.model.config.multiple)
-        with _torch_threads(self.threads):
+        with self._threads() as workers:
             coarse = ask(
                 self.model,
                 hu_on(view, grid, target),
@@ -149,6 +155,7 @@ class Segmenter:
                 self.config.window,
                 self.config.stride,
                 progress,
+                workers,
             )
         medium = contrast_medium(coarse.hu, coarse.bone, coarse.grid.voxel_ml, self.config.medium)
         return replace(coarse, medium=medium)
