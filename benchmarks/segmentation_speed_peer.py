@@ -104,7 +104,7 @@ def main(home: Path, mode: str) -> None:
     )
     for layer in network.decoder.seg_layers:
         torch.nn.init.zeros_(layer.bias)
-        layer.bias.data[0] = 1e4
+        layer.bias.data[0] = 50.0  # nnU-Net adds up logits in half precision
     checkpoint = {
         "network_weights": network.state_dict(),
         "trainer_name": TRAINER,

@@ -251,7 +251,7 @@ def ask(
     progress: Callable[[float], None] | None = None,
     workers: int = 1,
 ) -> Coarse:
-    """Run the net over a volume on its grid, in overlapping windows along z, `workers` (threads) at a time; how
+    """Run the net over a volume on its grid, in overlapping windows along z, `workers` threads at a time; how
     many they are changes nothing in the answer."""
     box = _body_box(hu, model.config.multiple)
     inner = hu[box]
