@@ -3,7 +3,7 @@
     python scripts/build_anatomy.py --meshes ../shared/anatomy/skeleton --lumbosacral PATH/TO/lumbosacral
 
 Reads the 62 binary STL files (LPS mm, one frame), and the lower back of a second person if it is there;
-writes one compressed .npz per body (arms down, up, wide and so on) with the maps that
+writes one compressed .npz per body that is not there yet (arms down, up, wide and so on) with the maps that
 `petbone.net.synth.Anatomy` holds. Sources and licences: docs/training.md.
 """
 
@@ -218,14 +218,19 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/petbone/anatomy"))
     parser.add_argument("--jobs", type=int, default=2, help="bodies at a time, 2 GB each")
     options = parser.parse_args()
+    if options.lumbosacral is not None and (said := lumbosacral.missing(options.lumbosacral)):
+        parser.error(said)
     cache = options.cache.expanduser()
     cache.mkdir(parents=True, exist_ok=True)
     mesh = partial(make_mesh_body, folder=options.meshes, lower_back=options.lumbosacral, cache=cache)
     with ProcessPoolExecutor(options.jobs) as pool:
-        for said in pool.map(mesh, mesh_bodies(options.lumbosacral)):
-            print(said, flush=True)
-        for said in pool.map(partial(make_phantom, cache=cache), phantom_anatomy.SHAPES):
-            print(said, flush=True)
+        for make, names in (
+            (mesh, mesh_bodies(options.lumbosacral)),
+            (partial(make_phantom, cache=cache), phantom_anatomy.SHAPES),
+        ):
+            missing = [name for name in names if not (cache / f"{name}.npz").exists()]
+            for said in pool.map(make, missing):
+                print(said, flush=True)
 
 
 def keep(anatomy: Anatomy, cache: Path) -> str:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import lumbosacral
 import numpy as np
 import phantom_anatomy
 import voxelise
@@ -132,6 +133,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/petbone/anatomy_fine"))
     parser.add_argument("--jobs", type=int, default=2, help="bodies at a time, 2 GB each")
     options = parser.parse_args()
+    if options.lumbosacral is not None and (said := lumbosacral.missing(options.lumbosacral)):
+        parser.error(said)
     base, cache = options.base.expanduser(), options.cache.expanduser()
     mesh = partial(
         make_mesh_body, folder=options.meshes, lower_back=options.lumbosacral, base=base, cache=cache

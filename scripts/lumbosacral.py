@@ -33,6 +33,12 @@ def read_obj(path: Path) -> np.ndarray:
     return np.array(corners)[np.array(faces)]
 
 
+def missing(folder: Path) -> str:
+    """In one line, what of the files is not in the folder; empty if nothing."""
+    absent = [file for file in sorted(set(FILES.values())) if not (folder / file).is_file()]
+    return f"{folder}: no {', '.join(absent)}; expected the OBJ files as they are published" if absent else ""
+
+
 def load(folder: Path) -> dict[str, np.ndarray]:
     """Triangles by bone name, RAS mm about an origin of their own; the two hip bones are told apart by x.
 
