@@ -17,6 +17,7 @@ from petbone.net import border, names
 from petbone.net.border import BorderRule, Guide
 from petbone.net.coarse import Coarse, ask, canonical, hu_on, net_grid
 from petbone.net.device import choose_device
+from petbone.net.discs import DiscRule, part_at_discs
 from petbone.net.fine import FineNet
 from petbone.net.medium import MediumRule, contrast_medium
 from petbone.net.names import NameRule
@@ -38,6 +39,7 @@ class SegmentConfig:
     border: BorderRule = field(default_factory=BorderRule)
     refine: RefineRule = field(default_factory=RefineRule)
     medium: MediumRule = field(default_factory=MediumRule)
+    disc: DiscRule = field(default_factory=DiscRule)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +125,8 @@ class Segmenter:
                     lambda share: report(0.45 + 0.3 * share),
                     workers,
                 )
+        if fine is not None:
+            fine = part_at_discs(view, np.asarray(grid.spacing_mm), fine, self.config.disc)
         rest = 0.85 - start
         border.draw_border(view, guide, out_view, threshold, rule, lambda s: report(start + rest * s), fine)
         found = border.tidy(out_view, grid.voxel_ml, rule)
