@@ -216,6 +216,17 @@ def test_marrow_is_filled_and_a_canal_is_not(bone, filled, axis):
     assert np.count_nonzero(out) == before + (hollow if filled else 0)
 
 
+def test_marrow_of_a_body_is_filled_and_the_canal_behind_it_is_not():
+    """A vertebra whose body is open to the discs above and below."""
+    x, y, _ = np.meshgrid(*[np.arange(n) - n / 2 for n in (40, 60, 16)], indexing="ij")
+    body, canal = np.hypot(x, y - 10), np.hypot(x, y + 14)
+    bone = ((body < 14) & (body > 10)) | ((canal < 11) & (canal > 7) & (body >= 14))
+    out = bone.astype(np.uint8) * BY_NAME["L3"].id
+    border.tidy(out, 0.05, border.BorderRule())
+    assert (out[body < 10] > 0).all()
+    assert not out[(canal < 7) & (body >= 14)].any()
+
+
 def test_holes_in_slices_are_those_of_scipy():
     mask = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(40, 30, 20)), 1.5) > 0.02
     filled = mask.copy()

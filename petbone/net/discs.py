@@ -51,7 +51,7 @@ class DiscRule:
     spread: float = 6.0
     unlikely_hu: float = 20.0
     behind: float = 3.0
-    plate: float = 2.0
+    plate: float = 2.5
     least_voxels: int = 60  # of a vertebra, on the fine grid
 
 
