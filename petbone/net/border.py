@@ -186,7 +186,7 @@ def _slab_box(
 
 
 def _marrow(vertebra: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The holes of a vertebra in front of its middle, y to the front. What its arch surrounds is the canal."""
+    """Holes of a vertebra in front of its middle, y to the front; what its arch surrounds is the canal."""
     pieces = connected(_holes_in_slices(vertebra), 6)
     along_y = np.arange(vertebra.shape[1])
     middle = np.average(along_y, weights=vertebra.sum((0, 2)))
