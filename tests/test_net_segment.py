@@ -227,10 +227,10 @@ def test_marrow_of_a_body_is_filled_and_the_canal_behind_it_is_not():
     assert not out[(canal < 7) & (body >= 14)].any()
 
 
-def test_holes_in_slices_are_those_of_scipy():
+def testholes_in_slices_are_those_of_scipy():
     mask = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(40, 30, 20)), 1.5) > 0.02
     filled = mask.copy()
     for axis in range(3):
         for solid, whole in zip(np.moveaxis(mask, axis, 0), np.moveaxis(filled, axis, 0), strict=True):
             whole |= ndimage.binary_fill_holes(solid)
-    assert np.array_equal(border._holes_in_slices(mask), filled & ~mask)
+    assert np.array_equal(border.holes_in_slices(mask), filled & ~mask)

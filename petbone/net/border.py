@@ -187,7 +187,7 @@ def _slab_box(
 
 def _marrow(vertebra: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Holes of a vertebra in front of its middle, y to the front; what its arch surrounds is the canal."""
-    pieces = connected(_holes_in_slices(vertebra), 6)
+    pieces = connected(holes_in_slices(vertebra), 6)
     along_y = np.arange(vertebra.shape[1])
     middle = np.average(along_y, weights=vertebra.sum((0, 2)))
     keep = np.zeros(int(pieces.max()) + 1, bool)
@@ -197,7 +197,7 @@ def _marrow(vertebra: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(keep[pieces])
 
 
-def _holes_in_slices(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def holes_in_slices(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """What a mask surrounds in a slice along any axis: closed in space or not."""
     holes = np.zeros_like(mask)
     for axis in range(3):
@@ -236,7 +236,7 @@ def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> list[int]:
         part[crumbs] = 0
         hole = fill[gaps]
         if label in MARROW_ALONE:
-            hole |= _holes_in_slices(here)
+            hole |= holes_in_slices(here)
         elif label in VERTEBRAE:
             hole |= _marrow(here)
         part[hole & (part == 0)] = label

@@ -17,6 +17,7 @@ from petbone.anatomy import STANDARD_VOLUME_ML
 from petbone.components import connected, label_boxes
 from petbone.net.coarse import F32, Coarse
 from petbone.net.levels import FAMILIES, RIB_LEFT, RIB_RIGHT, LevelRule, count_levels, families
+from petbone.net.shoulder import ShoulderRule, with_heads
 
 U8 = npt.NDArray[np.uint8]
 
@@ -41,6 +42,7 @@ class NameRule:
     stray_rib_ml: float = 1.0
     rib_half_mm: float = 11.0
     levels: LevelRule = field(default_factory=LevelRule)
+    shoulder: ShoulderRule = field(default_factory=ShoulderRule)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +184,7 @@ def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
         labels = _reassign_strays(labels, voxel_ml, rule)
     step_mm = float(coarse.grid.spacing_mm[0])
     labels = _without_thick_ribs(labels, step_mm, rule)
+    labels = with_heads(labels, step_mm, rule.shoulder)
     votes_mm = chances_at(coarse.centre_mm, index)
     counted = count_levels(index, own, labels[mask], votes_mm, mask.shape, step_mm, rule.levels)
     labels[mask] = _smoothed(counted.given, labels[mask], means, rule.rounds)
