@@ -25,8 +25,8 @@ class ShoulderRule:
     """Lengths in mm.
 
     A head is where bone, its marrow filled, is `ball` or more deep; it reaches as far as `core` + `rim`
-    from what is deeper than `core`. A grown man's has a radius of some 24 mm; the neck of a scapula is less than
-    11 deep.
+    from what is deeper than `core`. A grown man's has a radius of some 24 mm; the neck of a scapula is
+    less than 11 deep.
     """
 
     ball: float = 16.0
