@@ -30,3 +30,18 @@ def label_boxes(labels: npt.NDArray[Any]) -> dict[int, tuple[slice, ...]]:
     back = np.argsort(order)
     boxes = ndimage.find_objects(labels.transpose(order))
     return {n: tuple(box[a] for a in back) for n, box in enumerate(boxes, start=1) if box is not None}
+
+
+def holes_in_slices(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """What a mask (X, Y, Z) surrounds in a slice along any axis: closed in space or not."""
+    holes = np.zeros_like(mask)
+    for axis in range(3):
+        solid, hole = np.moveaxis(mask, axis, 0), np.moveaxis(holes, axis, 0)
+        # An empty slice between any two, so that all can be told apart at once; a rim joins what is outside.
+        apart = np.zeros((2 * len(solid), solid.shape[1] + 2, solid.shape[2] + 2), bool)
+        apart[::2] = True
+        apart[::2, 1:-1, 1:-1] = ~solid
+        pieces = connected(apart, 6)[::2]
+        gaps = pieces[:, 1:-1, 1:-1]
+        hole |= (gaps > 0) & (gaps != pieces[:, :1, :1])
+    return holes

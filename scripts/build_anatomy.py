@@ -10,6 +10,7 @@ writes one compressed .npz per body that is not there yet (arms down, up, wide a
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -218,18 +219,33 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/petbone/anatomy"))
     parser.add_argument("--jobs", type=int, default=2, help="bodies at a time, 2 GB each")
     options = parser.parse_args()
-    if options.lumbosacral is not None and (said := lumbosacral.missing(options.lumbosacral)):
-        parser.error(said)
+    refuse_missing(parser, options.lumbosacral)
     cache = options.cache.expanduser()
     cache.mkdir(parents=True, exist_ok=True)
     mesh = partial(make_mesh_body, folder=options.meshes, lower_back=options.lumbosacral, cache=cache)
-    with ProcessPoolExecutor(options.jobs) as pool:
-        for make, names in (
-            (mesh, mesh_bodies(options.lumbosacral)),
-            (partial(make_phantom, cache=cache), phantom_anatomy.SHAPES),
-        ):
-            missing = [name for name in names if not (cache / f"{name}.npz").exists()]
-            for said in pool.map(make, missing):
+    phantom = partial(make_phantom, cache=cache)
+    make_missing(
+        options.jobs, mesh, phantom, options.lumbosacral, lambda name: (cache / f"{name}.npz").exists()
+    )
+
+
+def refuse_missing(parser: argparse.ArgumentParser, lower_back: Path | None) -> None:
+    """Before anything is built: are the second person's files there?"""
+    if lower_back is not None and (said := lumbosacral.missing(lower_back)):
+        parser.error(said)
+
+
+def make_missing(
+    jobs: int,
+    mesh: Callable[[str], str],
+    phantom: Callable[[str], str],
+    lower_back: Path | None,
+    is_there: Callable[[str], bool],
+) -> None:
+    """Make the bodies that are not there yet, `jobs` at a time; phantoms need the standard body of meshes."""
+    with ProcessPoolExecutor(jobs) as pool:
+        for make, names in ((mesh, mesh_bodies(lower_back)), (phantom, phantom_anatomy.SHAPES)):
+            for said in pool.map(make, [name for name in names if not is_there(name)]):
                 print(said, flush=True)
 
 

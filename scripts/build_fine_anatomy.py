@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import lumbosacral
 import numpy as np
 import phantom_anatomy
 import voxelise
-from build_anatomy import FRAME, SKULL_WALL_MM, body_meshes, mesh_bodies
+from build_anatomy import FRAME, SKULL_WALL_MM, body_meshes, make_missing, refuse_missing
 from scipy import ndimage
 from voxelise import Frame
 
@@ -133,20 +131,15 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/petbone/anatomy_fine"))
     parser.add_argument("--jobs", type=int, default=2, help="bodies at a time, 2 GB each")
     options = parser.parse_args()
-    if options.lumbosacral is not None and (said := lumbosacral.missing(options.lumbosacral)):
-        parser.error(said)
+    refuse_missing(parser, options.lumbosacral)
     base, cache = options.base.expanduser(), options.cache.expanduser()
     mesh = partial(
         make_mesh_body, folder=options.meshes, lower_back=options.lumbosacral, base=base, cache=cache
     )
-    with ProcessPoolExecutor(options.jobs) as pool:
-        for make, names in (
-            (mesh, mesh_bodies(options.lumbosacral)),
-            (partial(make_phantom, base=base, cache=cache), phantom_anatomy.SHAPES),
-        ):
-            missing = [name for name in names if not (cache / name / "place.json").exists()]
-            for said in pool.map(make, missing):
-                print(said, flush=True)
+    phantom = partial(make_phantom, base=base, cache=cache)
+    make_missing(
+        options.jobs, mesh, phantom, options.lumbosacral, lambda name: (cache / name / "place.json").exists()
+    )
 
 
 def keep(base: Anatomy, depth: np.ndarray, low_mm: tuple[float, float, float], cache: Path) -> str:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from petbone.anatomy import BY_NAME
-from petbone.net.border import FINE_STEPS, FineGuide
-from petbone.net.discs import NOT_BONE, DiscRule, find_disc, part_at_discs
+from petbone.net.border import FINE_STEPS, NOT_BONE, FineGuide
+from petbone.net.discs import DiscRule, find_disc, part_at_discs
 
 T8, T9, T10, L5, L6 = (BY_NAME[name].id for name in ("T8", "T9", "T10", "L5", "L6"))
 FINE_MM = 2.0

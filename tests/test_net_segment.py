@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from net_fixtures import TINY_NET, TINY_SYNTH, TINY_TRAIN, tiny_anatomy
 from petbone.anatomy import BY_NAME
+from petbone.components import holes_in_slices
 from petbone.errors import InputError
 from petbone.net import border
 from petbone.net.coarse import block_means, canonical, hu_on, net_grid, uncanonical
@@ -233,4 +234,4 @@ def testholes_in_slices_are_those_of_scipy():
     for axis in range(3):
         for solid, whole in zip(np.moveaxis(mask, axis, 0), np.moveaxis(filled, axis, 0), strict=True):
             whole |= ndimage.binary_fill_holes(solid)
-    assert np.array_equal(border.holes_in_slices(mask), filled & ~mask)
+    assert np.array_equal(holes_in_slices(mask), filled & ~mask)

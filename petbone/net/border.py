@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from petbone.anatomy import ALL_BONES, BONES
-from petbone.components import connected, label_boxes
+from petbone.components import connected, holes_in_slices, label_boxes
 from petbone.net.coarse import F32
 
 U8 = npt.NDArray[np.uint8]
@@ -28,6 +28,7 @@ MARROW_ALONE = frozenset(
 VERTEBRAE = frozenset(bone.id for bone in ALL_BONES if bone.group.endswith("_spine"))
 
 FINE_STEPS = 16  # per unit of logit in `FineGuide`
+NOT_BONE = -128  # in `FineGuide`: not asked, or known not to be
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class BorderRule:
 
     Dice of bone or not on a real chest changes by less than 0.01 for shifts from 0 to 2: the shift chooses
     between missing bone and taking in its surroundings. A lesion missed is worse here. With a fine net
-    `fine_hu_weight` and `fine_shift` take the place of 1 and `chance_shift` (decision 0008).
+    `fine_shift` takes the place of `chance_shift`, and bright HU weigh `fine_hu_most` units of logit at most:
+    it has seen that a vessel is bright (decision 0008).
     """
 
     softness_hu: float = 60.0
@@ -67,8 +69,8 @@ class Guide:
 
 @dataclass(frozen=True, eq=False)
 class FineGuide:
-    """The fine net's bone logit x `FINE_STEPS`, int8, -128 where it was not asked, and its names, 0 where it
-    leaves the coarse one.
+    """The fine net's bone logit x `FINE_STEPS`, int8, `NOT_BONE` where it was not asked, and its names, 0 where
+    it leaves the coarse one.
 
     Voxel (i, j, k) of the CT is at `scale * (i, j, k) + offset` of the arrays.
     """
@@ -195,19 +197,6 @@ def _marrow(vertebra: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         depth = np.count_nonzero(pieces[box] == piece, axis=(0, 2))
         keep[piece] = np.average(along_y[box[1]], weights=depth) > middle
     return np.asarray(keep[pieces])
-
-
-def holes_in_slices(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """What a mask surrounds in a slice along any axis: closed in space or not."""
-    holes = np.zeros_like(mask)
-    for axis in range(3):
-        for solid, hole in zip(np.moveaxis(mask, axis, 0), np.moveaxis(holes, axis, 0), strict=True):
-            if not solid.any():
-                continue
-            gaps = connected(~np.pad(solid, 1)[..., None], 6)[1:-1, 1:-1, 0]
-            # The padding makes one piece of all that is outside; cc3d numbers from the first voxel on.
-            hole |= gaps > 1
-    return holes
 
 
 def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> list[int]:

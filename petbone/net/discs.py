@@ -20,14 +20,13 @@ from scipy import ndimage
 
 from petbone.anatomy import BY_NAME
 from petbone.components import label_boxes
-from petbone.net.border import FineGuide
+from petbone.net.border import NOT_BONE, FineGuide
 
 F64 = npt.NDArray[np.floating[Any]]
-NOT_BONE = -128
-ASKED = -127  # logits from here on are the fine net's
 RIM = 0.03  # of a body's voxels lie beyond its end
 FROM_HEAD = [*(f"T{n}" for n in range(1, 14)), *(f"L{n}" for n in range(1, 7))]
 """Below the neck, whose discs are too thin and slanted for this."""
+RARE = ("T13", "L6")
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,10 @@ def part_at_discs(
     for upper, lower in pairwise(_levels(boxes)):
         if upper not in boxes or lower not in boxes:
             continue
-        voxels = [_voxels(fine, label, boxes[label]) for label in (upper, lower)]
+        voxels = [
+            np.argwhere(fine.labels[box] == label) + [s.start for s in box]
+            for label, box in ((upper, boxes[upper]), (lower, boxes[lower]))
+        ]
         if min(len(index) for index in voxels) < rule.least_voxels:
             continue
         pair_mm = [(index - fine.offset) / fine.scale * spacing_mm for index in voxels]
@@ -171,14 +173,8 @@ def part_at_discs(
 
 def _levels(found: Container[int]) -> list[int]:
     """Labels of `FROM_HEAD`; of the levels that most people lack those that were found."""
-    ids = [BY_NAME[name].id for name in FROM_HEAD]
-    return [label for label in ids if label <= BY_NAME["L5"].id or label in found]
-
-
-def _voxels(fine: FineGuide, label: int, box: tuple[slice, ...]) -> npt.NDArray[np.intp]:
-    """Voxels (n, 3) of a vertebra that may be bone."""
-    here = (fine.labels[box] == label) & (fine.logit[box] > ASKED)
-    return np.asarray(np.argwhere(here) + [s.start for s in box])
+    labels = [(name, BY_NAME[name].id) for name in FROM_HEAD]
+    return [label for name, label in labels if name not in RARE or label in found]
 
 
 def _start_mm(

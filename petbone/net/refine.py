@@ -21,7 +21,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from petbone.errors import InputError
-from petbone.net.border import FINE_STEPS, FineGuide, Guide, linear_along
+from petbone.net.border import FINE_STEPS, NOT_BONE, FineGuide, Guide, linear_along
 from petbone.net.coarse import AIR_HU, F32
 from petbone.net.fine import FineNet, told_channels
 from petbone.net.kinds import KINDS, VERTEBRA_KIND, kind_of_label
@@ -171,7 +171,7 @@ def refine(
     axes = fine_axes(guide, spacing_mm, model.config.input_mm)
     if axes is None:
         return None
-    logit = np.full([a.count for a in axes], -128, np.int8)
+    logit = np.full([a.count for a in axes], NOT_BONE, np.int8)
     said = []
     asked = _Asked(view, guide, model, device, rule, axes, spacing_mm, _middles_mm(guide, spacing_mm))
     boxes = list(tiles(guide, axes, rule, model.config.multiple))

@@ -13,8 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from petbone.anatomy import BY_NAME
-from petbone.components import connected
-from petbone.net.border import holes_in_slices
+from petbone.components import connected, holes_in_slices, label_boxes
 
 U8 = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -42,13 +41,11 @@ def with_heads(labels: U8, step_mm: float, rule: ShoulderRule) -> U8:
     out = labels.copy()
     for side in ("left", "right"):
         scapula, humerus = BY_NAME[f"scapula_{side}"].id, BY_NAME[f"humerus_{side}"].id
-        seen = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-        if scapula not in seen:
+        both = np.isin(labels, (scapula, humerus)).astype(np.uint8)
+        box = label_boxes(both).get(1)
+        if box is None:
             continue
-        both = (labels == scapula) | (labels == humerus)
-        spans = [np.flatnonzero(both.any(tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-        box = tuple(slice(int(s[0]), int(s[-1]) + 1) for s in spans)
-        part, names = both[box], out[box]
+        names, part = out[box], both[box] > 0
         head = _head(part, step_mm, rule) & part
         if not head.any():
             continue
