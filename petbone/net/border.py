@@ -69,8 +69,8 @@ class Guide:
 
 @dataclass(frozen=True, eq=False)
 class FineGuide:
-    """The fine net's bone logit x `FINE_STEPS`, int8, `NOT_BONE` where it was not asked, and its names, 0 where
-    it leaves the coarse one.
+    """The fine net's bone logit x `FINE_STEPS`, int8, `NOT_BONE` where it was not asked, and its names, 0
+    where it leaves the coarse one.
 
     Voxel (i, j, k) of the CT is at `scale * (i, j, k) + offset` of the arrays.
     """

@@ -49,25 +49,39 @@ def number_by_order(index: Ints, number: Ints, guess: Ints, step_mm: float) -> I
     stack[pieces > 0] = -pieces[pieces > 0]
     reach = round(REACH_MM / step_mm)
     boxes = ndimage.find_objects(pieces)
-    left = dict.fromkeys(range(1, len(boxes) + 1))
-    beside = [(0, 0)]
+    left = set(range(1, len(boxes) + 1))
+    far = round(BESIDE_MM / step_mm)
+    # A chest grows wider downwards: the next rib may lie just beside what is right above or below.
+    aside = [(a, b) for a in range(-far, far + 1) for b in range(-far, far + 1) if (a, b) != (0, 0)]
+    straight_votes: dict[int, Ints] = {}
+    aside_votes: dict[int, Ints] = {}
     while left:
-        votes = {piece: _votes(stack, piece, boxes[piece - 1], reach, beside) for piece in left}
-        # The piece with most numbered neighbours first: what it gets may then help the others.
-        piece = max(left, key=lambda one: int(votes[one].max(initial=0)))
-        tally = votes[piece]
-        if tally.sum() >= LEAST_VOTES:
-            stack[stack == -piece] = int(tally.argmax())
-            del left[piece]
-            beside = [(0, 0)]
-        elif len(beside) == 1:
-            # A chest grows wider downwards: the next rib may lie just beside what is right above or below.
-            far = round(BESIDE_MM / step_mm)
-            beside = [(a, b) for a in range(-far, far + 1) for b in range(-far, far + 1) if (a, b) != (0, 0)]
+        for beside, votes in (([(0, 0)], straight_votes), (aside, aside_votes)):
+            for piece in left - votes.keys():
+                votes[piece] = _votes(stack, piece, boxes[piece - 1], reach, beside)
+            # The piece with most numbered neighbours first: what it gets may then help the others.
+            piece = max(sorted(left), key=lambda one: int(votes[one].max(initial=0)))
+            tally = votes[piece]
+            if tally.sum() >= LEAST_VOTES:
+                break
         else:
             break
+        stack[stack == -piece] = int(tally.argmax())
+        left.remove(piece)
+        for other in left:
+            if _in_reach(boxes[piece - 1], boxes[other - 1], far, reach):
+                straight_votes.pop(other, None)
+                aside_votes.pop(other, None)
     found = stack[at]
     return np.where(found > 0, found, guess)
+
+
+def _in_reach(one: tuple[slice, ...], other: tuple[slice, ...], far: int, reach: int) -> bool:
+    """Whether two boxes are not further apart than `far` voxels sideways and `reach` up and down."""
+    return all(
+        a.start <= b.stop + most and b.start <= a.stop + most
+        for a, b, most in zip(one, other, (far, far, reach), strict=True)
+    )
 
 
 def _whole_ribs(guess: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
