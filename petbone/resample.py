@@ -89,7 +89,10 @@ class Occupancy:
 def occupancy(
     labels: Volume, grid: Grid, *, grid_mm_from_labels_mm: npt.ArrayLike | None = None
 ) -> Occupancy:
-    """Fraction of each voxel of `grid` that every label of `labels` fills. Volume is conserved exactly.
+    """Fraction of each voxel of `grid` that every label of `labels` fills.
+
+    Volume is conserved exactly, but for grids that nearly fit: they count as fitting, so that noise in a
+    header makes no slivers of voxels (over the whole array less than a thousandth of a voxel).
 
     Each label voxel is a box; its volume is shared among the voxels of `grid` that the box overlaps. When
     the axes of the two grids are parallel (any flip or permutation) the overlap is exact. When they are

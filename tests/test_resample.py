@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -82,7 +82,21 @@ def test_occupancy_conserves_the_volume_of_every_label(degrees, fine_mm, coarse_
     shape = tuple(int(np.ceil(160 / mm)) for mm in coarse_mm)
     carried = occupancy(bones, Grid(shape, around)).volumes_ml(5)
     own = np.bincount(bones.data.ravel(), minlength=5) * bones.grid.voxel_ml
+    # Grids that nearly fit are the next test's.
+    ratio = np.array(fine_mm) / coarse_mm
+    off = np.abs(ratio - np.round(ratio)) * bones.grid.shape
+    assume(degrees != 0 or ((off < 1e-12) | (off >= 1e-3)).all())
     np.testing.assert_allclose(carried[1:], own[1:], rtol=1e-9)
+
+
+@pytest.mark.parametrize("noise_mm", [0.0, 1e-7, 1e-5, 1e-4])
+def test_grids_that_nearly_fit_count_as_fitting(noise_mm):
+    bones = labels_in(Grid((6, 5, 7), affine(np.eye(3), (2.0, 1.0, 1.0), (0.0, 0.0, 0.0))))
+    target = Grid((6, 5, 7), affine(np.eye(3), (2.0 + noise_mm, 1.0, 1.0), (0.0, 0.0, 0.0)))
+    found = occupancy(bones, target)
+    assert (found.fraction == 1).all()
+    own = np.bincount(bones.data.ravel(), minlength=5) * bones.grid.voxel_ml
+    np.testing.assert_allclose(found.volumes_ml(5)[1:], own[1:], rtol=1e-3 / 6)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
