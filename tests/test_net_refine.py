@@ -9,7 +9,6 @@ from scipy import ndimage
 
 from fine_fixtures import TINY_FINE
 from net_fixtures import TINY_NET
-from petbone.errors import InputError
 from petbone.net import segment
 from petbone.net.border import BorderRule, Guide, draw_border
 from petbone.net.coarse import Coarse, canonical
@@ -17,8 +16,9 @@ from petbone.net.fine import FineNet, build_fine
 from petbone.net.fine_synth import FineSample
 from petbone.net.fine_train import fine_loss
 from petbone.net.kinds import KINDS, VERTEBRA_KIND
-from petbone.net.refine import RefineRule, _named, _pairs, _Said, fine_axes, look_up, refine, tiles
+from petbone.net.refine import RefineRule, _named, _Said, fine_axes, look_up, refine, tiles
 from petbone.net.segment import Segmenter
+from petbone.net.tiling import TileRule
 from petbone.net.unet import build_unet
 from petbone.net.weights import save_weights
 from petbone.volume import Grid, Unit, Volume
@@ -136,13 +136,11 @@ def test_the_border_is_better_with_the_fine_net(name, step_mm, coarse, model):
 def test_tiles_hold_all_that_may_be_bone(coarse):
     grid = cube(1.0, 72)
     guide = guide_of(coarse, grid)
-    rule = RefineRule(core=16, margin=4, least=8)
     axes = fine_axes(guide, np.asarray(grid.spacing_mm), 1.5)
     assert axes is not None
     seen = np.zeros([a.count for a in axes], bool)
-    for box in tiles(guide, axes, rule, 4):
-        assert all((s.stop - s.start + 2 * rule.margin) % 4 == 0 for s in box)
-        seen[box] = True
+    for tile in tiles(guide, axes, TileRule(core=16, least=8, multiple=4)):
+        seen[tile.core] = True
     nearest = [
         np.clip(np.round(guide.scale[n] * a.ct(np.arange(a.count)) + guide.offset[n]).astype(int), 0, 17)
         for n, a in enumerate(axes)
@@ -156,7 +154,7 @@ def test_small_tiles_agree_with_large_ones(coarse, model):
     view, grid, _, _ = canonical(ct)
     guide = guide_of(coarse, grid)
     one = refine(view, grid, guide, model, CPU, RefineRule())
-    many = refine(view, grid, guide, model, CPU, RefineRule(core=32, least=32))
+    many = refine(view, grid, guide, model, CPU, RefineRule(TileRule(core=16, least=40)))
     assert one is not None
     assert many is not None
     assert dice(one.logit > 0, many.logit > 0) > 0.9
@@ -167,7 +165,7 @@ def test_more_workers_say_the_same(coarse, model):
     ct, _ = on(cube(1.5, N))
     view, grid, _, _ = canonical(ct)
     guide = guide_of(coarse, grid)
-    rule = RefineRule(core=24, least=24)
+    rule = RefineRule(TileRule(core=24, least=24))
     one, three = (refine(view, grid, guide, model, CPU, rule, workers=n) for n in (1, 3))
     assert one is not None
     assert three is not None
@@ -240,16 +238,6 @@ def test_a_voxel_of_another_kind_takes_the_nearest_name_of_its_kind():
     assert np.array_equal(named[tuple((index - own).T)], np.where(index[:, 0] >= 16, 24, 7))
 
 
-def test_pairs_are_of_one_size_and_leave_nothing_out():
-    sizes = [(4, 4, 4), (4, 4, 8), (4, 4, 4), (4, 4, 4), (4, 4, 8), (8, 4, 4)]
-    boxes = [tuple(slice(n, n + size) for size in three) for n, three in enumerate(sizes)]
-    pairs = list(_pairs(boxes))
-    assert sorted(box[0].start for pair in pairs for box in pair) == list(range(6))
-    assert sorted(len(pair) for pair in pairs) == [1, 1, 2, 2]
-    for pair in pairs:
-        assert len({tuple(s.stop - s.start for s in box) for box in pair}) == 1
-
-
 def test_no_bone_no_tiles(coarse, model):
     grid = cube(2.0, 20)
     guide = Guide(coarse.bone, np.zeros(coarse.bone.shape, np.uint8), np.full(3, 0.5), np.zeros(3))
@@ -272,9 +260,3 @@ def test_a_segmenter_asks_the_fine_net_of_its_weights_file(tmp_path, bias, any_b
     assert shares == sorted(shares)
     segmenter.fine = None
     assert segmenter.segment(ct).bones.data.any()
-
-
-@pytest.mark.parametrize("rule", [{"core": 0}, {"margin": -1}, {"least": 0}, {"core": 16, "least": 32}])
-def test_refusals(rule):
-    with pytest.raises(InputError, match="tiles of core"):
-        RefineRule(**rule)

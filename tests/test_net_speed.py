@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import platform
+import resource
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +17,10 @@ from torch import nn
 
 from net_fixtures import TINY_NET
 from petbone.components import label_boxes
-from petbone.net.border import BorderRule, tidy
+from petbone.net.border import BorderRule, grown, tidy
 from petbone.net.coarse import _both_ways, block_means, hu_on, net_grid
-from petbone.net.unet import build_unet, normalised
+from petbone.net.pages import kept_pages
+from petbone.net.unet import build_unet, convolved, normalised, pointwise
 from petbone.volume import Grid
 
 
@@ -51,7 +55,7 @@ def test_a_field_without_variation_stays_finite():
         assert torch.isfinite(normalised(torch.full((1, 4, 8, 8, 8), 3.0), nn.GroupNorm(2, 4))).all()
 
 
-def test_both_ways_in_one_batch_are_the_two_ways_one_by_one():
+def test_both_ways_are_the_mean_of_the_two():
     torch.manual_seed(0)
     model = build_unet(TINY_NET).eval()
     hu = torch.randn(1, 1, 16, 16, 24) * 300
@@ -65,6 +69,58 @@ def test_both_ways_in_one_batch_are_the_two_ways_one_by_one():
     skull = (one.which[0].softmax(0)[0] + two.which[0].softmax(0)[0].flip(0)) / 2
     assert (which[0] - skull).abs().max() < 1e-5
     assert (which.sum(0) - 1).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_layer_asked_directly_says_the_same(images, stride):
+    torch.manual_seed(0)
+    layer, point = nn.Conv3d(3, 5, 3, stride, 1), nn.Conv3d(5, 4, 1)
+    x = torch.randn(images, 3, 9, 10, 11).contiguous(memory_format=torch.channels_last_3d)
+    plain = layer(x)
+    with torch.inference_mode():
+        assert torch.allclose(convolved(layer, x), plain, atol=1e-5)
+    assert torch.equal(convolved(layer, x), plain)  # with gradients: torch's own
+    assert torch.allclose(pointwise(point, plain), point(plain), atol=1e-5)
+
+
+@pytest.mark.parametrize("reach", [1.0, 1.5, 2.0])
+def test_names_grow_to_the_nearest(reach):
+    rng = np.random.default_rng(3)
+    labels = np.where(rng.random((14, 12, 10)) < 0.03, rng.integers(1, 60, (14, 12, 10)), 0).astype(np.uint8)
+    wide = grown(labels, BorderRule(reach_voxels=reach))
+    assert np.array_equal(wide[labels > 0], labels[labels > 0])
+    distance = ndimage.distance_transform_edt(labels == 0)
+    assert np.array_equal(wide > 0, distance <= reach)
+    for place in np.argwhere((wide > 0) & (labels == 0)):
+        name = wide[tuple(place)]
+        own = np.linalg.norm(np.argwhere(labels == name) - place, axis=1).min()
+        assert own == pytest.approx(distance[tuple(place)])
+
+
+def test_pages_are_kept_and_given_back():
+    """Layers that hand on a block of memory cost page faults the first time alone; at the end it is gone."""
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        with torch.inference_mode():
+            x = torch.zeros(10 << 20)
+            for _ in range(12):
+                x = x + 1
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    def resident_mb() -> float:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**20
+
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("glibc alone gives pages back so early")
+    usual = faults()
+    with kept_pages():
+        faults()
+        assert faults() < usual / 4
+        held = resident_mb()
+    assert resident_mb() < held - 30
 
 
 def _plain_hu_on(view: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:

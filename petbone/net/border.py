@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from petbone.anatomy import ALL_BONES, BONES
 from petbone.components import connected, holes_in_slices, label_boxes
@@ -114,8 +113,20 @@ def threshold_of(hu: F32, bone: F32, rule: BorderRule) -> float:
 
 def grown(labels: U8, rule: BorderRule) -> U8:
     """Names carried outwards to wherever the border may lie."""
-    distance, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
-    return np.where(distance <= rule.reach_voxels, labels[tuple(nearest)], 0).astype(np.uint8)
+    most = int(rule.reach_voxels)
+    shifts = np.indices((2 * most + 1,) * 3).reshape(3, -1).T - most
+    far = np.linalg.norm(shifts, axis=1)
+    padded = np.pad(labels, most)
+    out = labels.copy()
+    for n in np.argsort(far, kind="stable"):
+        if 0 < far[n] <= rule.reach_voxels:
+            near = padded[
+                tuple(
+                    slice(most + d, most + d + size) for d, size in zip(shifts[n], labels.shape, strict=True)
+                )
+            ]
+            np.copyto(out, near, where=out == 0)
+    return out
 
 
 def linear_along(values: F32, where: npt.NDArray[np.float64], axis: int) -> F32:

@@ -230,15 +230,20 @@ def _both_ways(model: BoneNet, hu: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """
     sides = [_MIRRORED.get(bone, bone) - 1 for bone in range(1, model.config.classes + 1)]
     across = torch.tensor([-1.0, 1.0, 1.0], device=hu.device)[:, None, None, None]
-    # Both in one batch: torch takes its slow 3-D convolution for small images that come alone.
-    answer = model(torch.cat([hu, hu.flip(2)]))
-    bone, which, centre = (part.float() for part in (answer.bone, answer.which, answer.centre))
-    which = which.softmax(1)
-    return (
-        ((bone[0, 0] + bone[1, 0].flip(0)) / 2).sigmoid(),
-        (which[0] + which[1, sides].flip(1)) / 2,
-        (centre[0] + across * centre[1].flip(1)) / 2,
+    (bone, which, centre), (bone_back, which_back, centre_back) = (
+        _one_way(model, image) for image in (hu, hu.flip(2))
     )
+    return (
+        ((bone + bone_back.flip(0)) / 2).sigmoid(),
+        (which + which_back[sides].flip(1)) / 2,
+        (centre + across * centre_back.flip(1)) / 2,
+    )
+
+
+def _one_way(model: BoneNet, hu: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Logit of bone, chance of each name, way to the middle."""
+    answer = model(hu)
+    return answer.bone[0, 0].float(), answer.which[0].float().softmax(0), answer.centre[0].float()
 
 
 def ask(

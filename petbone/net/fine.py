@@ -16,7 +16,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from petbone.net.kinds import KINDS, VERTEBRA_KIND, kind_of_label
-from petbone.net.unet import Block, normalised
+from petbone.net.unet import Block, convolved, normalised, pointwise
 
 LOGIT_UNIT = 3.0
 
@@ -66,12 +66,6 @@ def told_channels(label: Tensor, way: Tensor, kinds: int) -> Tensor:
     return torch.cat([which.to(way.dtype), way])
 
 
-def _pointwise(layer: nn.Module, x: Tensor) -> Tensor:
-    """A linear layer over channels: with channels last no copy, where a 1 x 1 x 1 convolution makes two."""
-    mixed: Tensor = layer(x.movedim(1, -1))
-    return mixed.movedim(-1, 1)
-
-
 class FineNet(nn.Module):
     """See the module's first line."""
 
@@ -105,24 +99,26 @@ class FineNet(nn.Module):
 
     def features(self, hu: Tensor, coarse: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """What the answers are read from, with voxels of `input_mm` and of twice that; input as `forward`."""
-        x = normalised(self.stem(self.windows(hu, coarse)), self.stem_norm)
+        x = normalised(convolved(self.stem, self.windows(hu, coarse)), self.stem_norm)
         skips = [x]
         for level, down in enumerate(self.down):
             x = down(x)
             if level == 0:
-                x = x + _pointwise(self.tell, told)
+                x = x + pointwise(self.tell, told)
             skips.append(x)
         levels = list(zip(self.narrow, self.up, self.up_norm, skips[:-1], strict=True))
         wide = x
         for narrow, up, norm, skip in reversed(levels):
             wide = x
-            x = nnf.interpolate(_pointwise(narrow, x), scale_factor=2, mode="nearest").add_(skip)
-            x = normalised(up(x), cast(nn.GroupNorm, norm))
+            x = nnf.interpolate(pointwise(cast(nn.Linear, narrow), x), scale_factor=2, mode="nearest").add_(
+                skip
+            )
+            x = normalised(convolved(cast(nn.Conv3d, up), x), cast(nn.GroupNorm, norm))
         return x, wide
 
     def bone_logit(self, features: tuple[Tensor, Tensor]) -> Tensor:
         """Logit of bone, (N, 1, X, Y, Z)."""
-        return _pointwise(self.bone, features[0])
+        return pointwise(self.bone, features[0])
 
     def which_at(self, features: tuple[Tensor, Tensor], image: int, index: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the kinds (n, kinds) and ways (n, 3) at voxels `index` (n, 3) of an image alone: most
@@ -137,8 +133,8 @@ class FineNet(nn.Module):
         coarse names, (N, kinds + 3, X/2, Y/2, Z/2) of `told_channels`."""
         features = self.features(hu, coarse, told)
         x, wide = features
-        which = nnf.interpolate(_pointwise(self.which_wide, wide), scale_factor=2, mode="nearest")
-        which = which + _pointwise(self.which, x)
+        which = nnf.interpolate(pointwise(self.which_wide, wide), scale_factor=2, mode="nearest")
+        which = which + pointwise(self.which, x)
         return FineAnswer(self.bone_logit(features), which[:, :-3], which[:, -3:])
 
 

@@ -5,58 +5,47 @@ its vertebra lies. A voxel takes the coarse name of its kind that is nearest; on
 vertebra to whose middle it points.
 
 Terms: the *fine grid* has steps of the fine net's spacing along the CT's canonical axes; it spans the box in
-which the coarse answer allows bone. A tile has a *core*, for which it is asked, and a margin, which it only
-sees.
+which the coarse answer allows bone. A tile has a core, for which it is asked, and margins, which it only sees
+(`tiling.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 
-from petbone.errors import InputError
-from petbone.net.border import FINE_STEPS, NOT_BONE, FineGuide, Guide, linear_along
+from petbone.net.border import FINE_STEPS, NOT_BONE, FineGuide, Guide
 from petbone.net.coarse import AIR_HU, F32
 from petbone.net.fine import FineNet, told_channels
 from petbone.net.kinds import KINDS, VERTEBRA_KIND, kind_of_label
+from petbone.net.tiling import Box, Places, Tile, TileRule, tiles_round
 from petbone.net.unet import CENTRE_UNIT_MM
 from petbone.volume import Grid
 
 F64 = npt.NDArray[np.float64]
 U8 = npt.NDArray[np.uint8]
-Box = tuple[slice, slice, slice]
 LEAST_VOTES = 50  # voxels that move the middle of a vertebra
 
 
 @dataclass(frozen=True)
 class RefineRule:
-    """Tiles in voxels of the fine grid: `core` is the most that one answers for, `margin` what it sees
-    beyond, `least` the smallest core. `hat` is the half width of the look-up of HU, in voxels of the fine
-    grid. Voxels with a lower `logit` keep their coarse name; others look for one of their kind within
-    `reach_mm`, and for the middle of a vertebra within `vote_reach_mm`.
+    """`hat` is the half width of the look-up of HU, in voxels of the fine grid. Voxels with a lower `logit`
+    keep their coarse name; others look for one of their kind within `reach_mm`, and for the middle of a
+    vertebra within `vote_reach_mm`.
     """
 
-    core: int = 96
-    margin: int = 4
-    least: int = 32
+    tile: TileRule = field(default_factory=TileRule)
     hat: float = 0.8
     logit: float = -2.0
     reach_mm: float = 12.0
     vote_reach_mm: float = 25.0
     rounds: int = 2
-
-    def __post_init__(self) -> None:
-        if self.core < 1 or self.margin < 0 or not 0 < self.least <= self.core:
-            raise InputError(
-                f"tiles of core {self.core}, margin {self.margin}, least {self.least}; expected a core of at "
-                "least 1, a margin of at least 0 and the least core between 1 and the core"
-            )
 
 
 @dataclass(frozen=True)
@@ -86,44 +75,22 @@ def fine_axes(guide: Guide, spacing_mm: F64, step_mm: float) -> list[_Axis] | No
     return axes
 
 
-def tiles(guide: Guide, axes: list[_Axis], rule: RefineRule, multiple: int) -> Iterator[Box]:
-    """Cores, as boxes of the fine grid, that together hold all that may be bone; each as small as it can be.
-
-    Cores lie on a lattice; with its margins a tile measures a multiple of `multiple`.
-    """
-    near = guide.labels > 0
-    pieces = [range(0, a.count, rule.core) for a in axes]
-    where = [
-        (guide.scale[n] * a.ct(np.arange(a.count)) + guide.offset[n]).clip(0, near.shape[n] - 1)
-        for n, a in enumerate(axes)
-    ]
-    for z in pieces[2]:
-        for y in pieces[1]:
-            for x in pieces[0]:
-                lattice = [
-                    slice(s, min(s + rule.core, a.count)) for s, a in zip((x, y, z), axes, strict=True)
-                ]
-                part = [w[s] for w, s in zip(where, lattice, strict=True)]
-                low = [int(np.floor(p[0] + 0.5 - 0.1)) for p in part]
-                high = [int(np.ceil(p[-1] - 0.5 + 0.1)) + 1 for p in part]
-                here = near[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-                if not here.any():
-                    continue
-                box = []
-                for n in range(3):
-                    seen = np.flatnonzero(here.any(tuple(a for a in range(3) if a != n))) + low[n]
-                    inside = np.flatnonzero((part[n] >= seen[0] - 0.61) & (part[n] <= seen[-1] + 0.61))
-                    first, last = int(inside[0]), int(inside[-1]) + 1
-                    size = max(rule.least, last - first) + 2 * rule.margin
-                    size = -(-size // multiple) * multiple - 2 * rule.margin
-                    start = lattice[n].start + first
-                    box.append(slice(start, start + size))
-                yield box[0], box[1], box[2]
+def tiles(guide: Guide, axes: list[_Axis], rule: TileRule) -> list[Tile]:
+    """Tiles of the fine grid whose cores together hold all that may be bone."""
+    places = []
+    for n, axis in enumerate(axes):
+        where = guide.scale[n] * axis.ct(np.arange(axis.count)) + guide.offset[n]
+        along = np.arange(guide.labels.shape[n])
+        # A little more than half a voxel: a voxel of the CT takes the nearest of the guide's, and reads the
+        # fine grid on both of its sides.
+        first, last = np.searchsorted(where, along - 0.61), np.searchsorted(where, along + 0.61, "right")
+        places.append(Places(first, last))
+    return tiles_round(guide.labels > 0, places, rule)
 
 
 def look_up(view: npt.NDArray[np.generic], where: list[F64], half_width: F64) -> F32:
     """HU at the places where[0] x where[1] x where[2] (CT voxels): means weighted by hats of `half_width` CT
-    voxels; past the CT its border goes on."""
+    voxels, at least 1, which is a linear look-up; past the CT its border goes on."""
     box, weights = [], []
     for axis, places in enumerate(where):
         size = view.shape[axis]
@@ -174,17 +141,14 @@ def refine(
     logit = np.full([a.count for a in axes], NOT_BONE, np.int8)
     said = []
     asked = _Asked(view, guide, model, device, rule, axes, spacing_mm, _middles_mm(guide, spacing_mm))
-    boxes = list(tiles(guide, axes, rule, model.config.multiple))
-    done = 0
+    cut = tiles(guide, axes, replace(rule.tile, multiple=model.config.multiple))
     with ThreadPoolExecutor(workers) as pool:
         # Taken in order: where cores overlap, the later one counts.
-        for answers in pool.map(asked.tell, _pairs(boxes)):
-            for part, bone, found in answers:
-                logit[part] = bone
-                said.append(found)
-            done += len(answers)
+        for done, (tile, (bone, found)) in enumerate(zip(cut, pool.map(asked.tell, cut), strict=True), 1):
+            logit[tile.core] = bone
+            said.append(found)
             if progress is not None:
-                progress(done / len(boxes))
+                progress(done / len(cut))
     labels = _named(said, guide, axes, spacing_mm, rule)
     steps = np.array([a.step for a in axes])
     return FineGuide(logit, labels, 1 / steps, -np.array([a.low for a in axes]) / steps)
@@ -204,36 +168,28 @@ class _Asked:
     middle_mm: F32
 
     @torch.inference_mode()
-    def tell(self, boxes: list[Box]) -> list[tuple[Box, npt.NDArray[np.int8], _Said]]:
-        """Of tiles of one size: the part of the fine grid, the logit there, and what is said of its bone."""
-        shown = [self._shown(box) for box in boxes]
-        features = self.model.features(
-            *(torch.stack(parts).to(self.device) for parts in zip(*shown, strict=True))
-        )
-        logits = self.model.bone_logit(features)
-        answers = []
-        for n, box in enumerate(boxes):
-            x, y, z = (slice(s.start, min(s.stop, a.count)) for s, a in zip(box, self.axes, strict=True))
-            margin = self.rule.margin
-            bone = logits[n, 0][tuple(slice(margin, margin + s.stop - s.start) for s in (x, y, z))].float()
-            may = torch.nonzero(bone > self.rule.logit)
-            which, way = self.model.which_at(features, n, may + margin)
-            kind = (which.argmax(1) + 1).to(torch.uint8).cpu().numpy()
-            way_mm = way.float().cpu().numpy() * CENTRE_UNIT_MM
-            here = np.add(may.cpu().numpy(), [x.start, y.start, z.start])
-            middle_mm = (_mm(here, self.axes, self.spacing_mm) + way_mm).astype(np.float32)
-            steps = (bone * FINE_STEPS).round().clamp(-127, 127).to(torch.int8).cpu().numpy()
-            answers.append(((x, y, z), steps, _Said(here.astype(np.int16), kind, middle_mm)))
-        return answers
+    def tell(self, tile: Tile) -> tuple[npt.NDArray[np.int8], _Said]:
+        """The logit in the core of a tile, and what is said of its bone."""
+        features = self.model.features(*(part[None].to(self.device) for part in self._shown(tile.shown)))
+        corner = [core.start - shown.start for core, shown in zip(tile.core, tile.shown, strict=True)]
+        inner = tuple(slice(c, c + s.stop - s.start) for c, s in zip(corner, tile.core, strict=True))
+        bone = self.model.bone_logit(features)[0, 0][inner].float()
+        may = torch.nonzero(bone > self.rule.logit)
+        which, way = self.model.which_at(features, 0, may + torch.tensor(corner, device=self.device))
+        kind = (which.argmax(1) + 1).to(torch.uint8).cpu().numpy()
+        way_mm = way.float().cpu().numpy() * CENTRE_UNIT_MM
+        here = np.add(may.cpu().numpy(), [s.start for s in tile.core])
+        middle_mm = (_mm(here, self.axes, self.spacing_mm) + way_mm).astype(np.float32)
+        steps = (bone * FINE_STEPS).round().clamp(-127, 127).to(torch.int8).cpu().numpy()
+        return steps, _Said(here.astype(np.int16), kind, middle_mm)
 
     def _shown(self, box: Box) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """HU, coarse logit and coarse names of a tile with its margin."""
-        margin, guide = self.rule.margin, self.guide
-        index = [np.arange(s.start - margin, s.stop + margin) for s in box]
+        """HU, coarse logit and coarse names of what a tile is shown."""
+        guide = self.guide
+        index = [np.arange(s.start, s.stop) for s in box]
         where = [a.ct(i) for a, i in zip(self.axes, index, strict=True)]
-        coarse = guide.logit
-        for axis in (2, 1, 0):
-            coarse = linear_along(coarse, guide.scale[axis] * where[axis] + guide.offset[axis], axis)
+        in_guide = [guide.scale[a] * where[a] + guide.offset[a] for a in range(3)]
+        coarse = look_up(guide.logit, in_guide, np.ones(3))
         step_mm, kinds = self.model.config.input_mm, self.model.config.kinds
         hu = look_up(self.view, where, self.rule.hat * step_mm / self.spacing_mm)
         told = _told(index, self.axes, guide, self.spacing_mm, self.middle_mm, kinds)
@@ -241,20 +197,6 @@ class _Asked:
             torch.from_numpy(np.ascontiguousarray(v, np.float32))[None] for v in (hu, coarse)
         )
         return hu_tensor, coarse_tensor, told
-
-
-def _pairs(boxes: list[Box]) -> Iterator[list[Box]]:
-    """Boxes of the same size two by two: on a CPU, torch takes a convolution for a single small image that
-    needs twice the time of that for two."""
-    waiting: dict[tuple[int, ...], Box] = {}
-    for box in boxes:
-        size = tuple(s.stop - s.start for s in box)
-        if size in waiting:
-            yield [waiting.pop(size), box]
-        else:
-            waiting[size] = box
-    for box in waiting.values():
-        yield [box]
 
 
 def _middles_mm(guide: Guide, spacing_mm: F64) -> F32:
@@ -269,7 +211,7 @@ def _middles_mm(guide: Guide, spacing_mm: F64) -> F32:
 
 
 def _told(
-    index: list[npt.NDArray[np.integer]],
+    index: list[npt.NDArray[np.intp]],
     axes: list[_Axis],
     guide: Guide,
     spacing_mm: F64,

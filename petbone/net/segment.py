@@ -21,6 +21,7 @@ from petbone.net.discs import DiscRule, part_at_discs
 from petbone.net.fine import FineNet
 from petbone.net.medium import MediumRule, contrast_medium
 from petbone.net.names import NameRule
+from petbone.net.pages import kept_pages
 from petbone.net.refine import RefineRule, refine
 from petbone.net.unet import BoneNet
 from petbone.net.weights import load_fine, load_weights, packaged_weights
@@ -143,7 +144,7 @@ class Segmenter:
         """How many windows or tiles are looked at at a time. Threads with work of their own get more out of a
         CPU than those that share one convolution; a GPU does one thing at a time."""
         on_cpu = self.device.type == "cpu"
-        with _torch_threads(1 if on_cpu else self.threads):
+        with _torch_threads(1 if on_cpu else self.threads), kept_pages():
             yield self.workers if on_cpu else 1
 
     def answer(self, ct: Volume, progress: Callable[[float], None] | None = None) -> Coarse:
