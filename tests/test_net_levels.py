@@ -319,3 +319,17 @@ def test_a_rib_in_two_pieces_that_hang_on_nothing_is_half_as_sure():
     two = counted(np.concatenate([line, np.add(line, [0, 0, 8])]), chances, np.zeros((40, 3), np.float32))
     label = BY_NAME["rib_right_10"].id
     assert two.confidence[label] == pytest.approx(one.confidence[label] / 2, rel=0.05)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_rib_taken_for_its_vertebra_is_a_rib_and_unsure(side):
+    index, truth, chances, votes = thorax()
+    vertebra, rib = BY_NAME["T12"].id, BY_NAME[f"rib_{side}_12"].id
+    taken = truth == rib
+    chances[taken] = chances[truth == vertebra][0]
+    votes[taken] = index[truth == vertebra].mean(0) * STEP - index[taken] * STEP
+    result = counted(index, chances, votes)
+    aside = np.abs(index[:, 0] * STEP - SPINE[0])
+    assert (result.given[taken & (aside > 34) & (aside < 60)] == rib).all()  # what is further may be a kidney
+    assert (result.given[truth == vertebra] == vertebra).all()
+    assert result.confidence[rib] < LOW_CONFIDENCE <= result.confidence[vertebra]

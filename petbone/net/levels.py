@@ -57,6 +57,10 @@ class LevelRule:
     skull_mm: tuple[float, float] = (32.0, 60.0)
     far_mm: float = 65.0  # no voxel of a vertebra is so far from the middle line of the column,
     piece_mm: float = 38.0  # and no piece of one begins so far from it
+    # A thoracic vertebra that reaches further to a side than the first holds a rib: what lies further than the
+    # second. Transverse processes end 24 to 40 mm from the middle line.
+    rib_mm: tuple[float, float] = (45.0, 30.0)
+    rib_sure: float = 0.6  # that such a rib is the one of its vertebra
     above_sure: float = 0.8  # that a rib which seems to hang on the vertebra above the first does so
     # What lies beyond the first or last vertebra by so much of a step between two is of the next one, which
     # the field cuts; below the last only near the middle line: processes hang down behind.
@@ -123,6 +127,7 @@ def count_levels(
     ids = np.array(FAMILIES[VERTEBRA])
     given[spine[beyond]] = ids[chances[spine[beyond]][:, ids - 1].argmax(1)]
     given[spine[beside]] = 0
+    merged = _part_ribs(given, spine, points, column, chain, rule)
     tally = _Tally(rule.candidate)
     for k, level in enumerate(chain.levels):
         tally.note(level, chain.chances[k], LEVELS)
@@ -142,6 +147,8 @@ def count_levels(
             above = tuple(_rib_of(_moved(level, -1), one.name) for level in LEVELS)
             first = _rib_of(_moved(chain.levels[0], -1), one.name)
             tally.note(first, chain.chances[0] * rule.above_sure, above)
+        for k in merged[one.name] - set(np.flatnonzero(one.ribs.seen).tolist()):
+            tally.note(_rib_of(chain.levels[k], one.name), rule.rib_sure * chain.chances[k], hangs)
         expected, known = _name_ribs(given, index, one, chain, column, step_mm)
         _note_uncounted(tally, given, one, scene, expected, known)
     return tally.counted(given, _mean_chance(given, chances))
@@ -346,6 +353,26 @@ def _name_cut_ends(
         if level and len(own) * step_mm**3 / 1000 >= rule.next_ml:
             given[own] = level
             found[k] = by
+    return found
+
+
+def _part_ribs(
+    given: U8, spine: Ints, points: F64, column: Column, chain: Chain, rule: LevelRule
+) -> dict[str, set[int]]:
+    """Rename what of a thoracic vertebra is so far to a side that it is its rib; returns, by side, of which
+    vertebrae there was any."""
+    found: dict[str, set[int]] = {"left": set(), "right": set()}
+    if not chain.levels:
+        return found
+    across = column.project(points[spine])[1][:, 0]
+    for name, sign in (("left", -1), ("right", 1)):
+        aside = sign * across
+        for k, level in enumerate(chain.levels):
+            rib = _rib_of(level, name)
+            own = given[spine] == level
+            if rib and own.any() and aside[own].max() > rule.rib_mm[0]:
+                given[spine[own & (aside > rule.rib_mm[1])]] = rib
+                found[name].add(k)
     return found
 
 
