@@ -14,7 +14,7 @@ from petbone.labels import LabelTable
 from petbone.net.coarse import Coarse, canonical
 from petbone.net.names import Named, name_voxels
 from petbone.net.segment import Segmenter
-from petbone.net.sides import side_note, solid_ml
+from petbone.net.sides import Sides, aorta_ml, liver_ml, side_note
 from petbone.phantom import SMALL, make_patient
 from petbone.volume import Grid, Unit, Volume
 
@@ -156,11 +156,28 @@ def test_a_mirrored_chest_is_noticed(shared):
     assert "may be swapped" in (side_note(mirrored(ct), mirrored(bones)) or "")
 
 
+def test_a_mirrored_chest_without_liver_is_noticed_by_aorta_and_heart(shared):
+    ct = read_ct(shared / "scans/lidc_0001/ct.nii.gz").volume
+    mask = read_labels(shared / "scans/lidc_0001/totalsegmentator_labels.nii.gz").volume
+    bones = LabelTable.load("totalsegmentator").apply(mask)
+    depth = ct.grid.shape[2]
+    box = (slice(None), slice(None), slice(depth // 2, depth))
+    ct, bones = ct.cropped(box), bones.cropped(box)
+    assert liver_ml(ct, bones) == Sides(0, 0)
+    aorta, heart = aorta_ml(ct, bones)
+    assert aorta.left > 3 * aorta.right
+    for here, there in zip((aorta, heart), aorta_ml(mirrored(ct), mirrored(bones)), strict=True):
+        # The blocks of the thinned grid begin at the other side.
+        assert (there.right, there.left) == pytest.approx((here.left, here.right), abs=8, rel=0.1)
+    assert side_note(ct, bones) is None
+    assert "aorta and heart seem to lie on the right" in (side_note(mirrored(ct), mirrored(bones)) or "")
+
+
 def test_where_there_is_no_liver_nothing_is_said(patient):
     """A head, a pelvis: no liver, no word, mirrored or not."""
     depth = patient.ct.grid.shape[2]
     for part in (slice(depth * 3 // 4, depth), slice(0, depth // 4)):
         box = (slice(None), slice(None), part)
         ct, bones = mirrored(patient.ct.cropped(box)), mirrored(patient.bones.cropped(box))
-        assert solid_ml(ct, bones) == (0, 0)
+        assert liver_ml(ct, bones) == Sides(0, 0)
         assert side_note(ct, bones) is None

@@ -57,8 +57,8 @@ class LevelRule:
     skull_mm: tuple[float, float] = (32.0, 60.0)
     far_mm: float = 65.0  # no voxel of a vertebra is so far from the middle line of the column,
     piece_mm: float = 38.0  # and no piece of one begins so far from it
-    # A thoracic vertebra that reaches further to a side than the first holds a rib: what lies further than the
-    # second. Transverse processes end 24 to 40 mm from the middle line.
+    # A thoracic vertebra that reaches further to a side than the first holds a rib: what lies further than
+    # the second. Transverse processes end 24 to 40 mm from the middle line.
     rib_mm: tuple[float, float] = (45.0, 30.0)
     rib_sure: float = 0.6  # that such a rib is the one of its vertebra
     above_sure: float = 0.8  # that a rib which seems to hang on the vertebra above the first does so

@@ -1,16 +1,20 @@
-"""Whether left and right of a CT may be swapped: the liver is on the right.
+"""Whether left and right of a CT may be swapped: the liver is on the right, aorta and heart on the left.
 
 A skeleton is nearly symmetric, so its names cannot tell a CT from its mirror image. The liver can, where it
-is in the field: the one organ that is solid so deep. Where it is not, nothing is said.
+is in the field: the one organ that is solid so deep. In a chest the descending aorta can, which runs down
+beside the vertebrae between spine and lung, and most of the heart with it. Where neither is, nothing is said.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from petbone.anatomy import BY_NAME
-from petbone.net.coarse import block_means, canonical
+from petbone.net.coarse import F32, block_means, canonical
 from petbone.volume import Volume
 
 STEP_MM = 5.0
@@ -20,15 +24,42 @@ ASIDE_MM = 15.0  # of the middle of the spine
 FRONT_MM = -30.0  # of the middle of the spine: what lies behind is muscle of the back
 LEAST_ML = 25.0
 RATIO = 4.0
-LEVELS = tuple(BY_NAME[name].id for name in (*(f"T{n}" for n in range(7, 13)), "L1", "L2", "L3"))
+LIVER_LEVELS = tuple(BY_NAME[name].id for name in (*(f"T{n}" for n in range(7, 13)), "L1", "L2", "L3"))
 """Where the liver is; one level of doubt does no harm."""
 
+AORTA_LEVELS = tuple(BY_NAME[f"T{n}"].id for n in range(4, 11))
+TISSUE_HU = -150.0  # more than lung, whatever its contrast medium
+# Where the descending aorta lies, and where the heart does with it: mm to the side of the middle of a vertebra,
+# mm in front of the front of its body.
+AORTA_MM = ((12.0, 42.0), (-12.0, 28.0))
+HEART_MM = ((12.0, 80.0), (-10.0, 110.0))
+LEAST_AORTA_ML = 6.0
+AORTA_RATIO = 3.0
+HEART_RATIO = 1.5
 
-def solid_ml(ct: Volume, bones: Volume) -> tuple[float, float]:
-    """Volume deep in solid tissue beside the lower chest and upper loin, on the left and on the right.
 
-    `bones` on the grid of `ct`, as a network or anybody named them.
-    """
+@dataclass(frozen=True)
+class Sides:
+    """mL on the left and on the right of a patient."""
+
+    left: float
+    right: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Thinned:
+    """A CT and its bones on a grid of about `STEP_MM`, x to the right, y to the front."""
+
+    hu: F32
+    labels: npt.NDArray[np.generic]
+    spacing_mm: npt.NDArray[np.float64]
+
+    @property
+    def voxel_ml(self) -> float:
+        return float(np.prod(self.spacing_mm)) / 1000
+
+
+def _thinned(ct: Volume, bones: Volume) -> _Thinned:
     view, grid, _, _ = canonical(ct)
     labels, _, _, _ = canonical(bones)
     skip = np.maximum(STEP_MM / 2 // grid.spacing_mm, 1).astype(int)
@@ -36,29 +67,83 @@ def solid_ml(ct: Volume, bones: Volume) -> tuple[float, float]:
     factor = np.maximum(np.round(STEP_MM / (grid.spacing_mm * skip)), 1).astype(int)
     hu = block_means(view[thin], (int(factor[0]), int(factor[1]), int(factor[2])))
     labels = labels[thin][tuple(slice(None, None, int(n)) for n in factor)]
-    spacing = grid.spacing_mm * skip * factor
-    middle = np.argwhere(np.isin(labels, LEVELS))
+    return _Thinned(hu, labels, grid.spacing_mm * skip * factor)
+
+
+def liver_ml(ct: Volume, bones: Volume) -> Sides:
+    """What is deep in solid tissue beside the lower chest and upper loin.
+
+    `bones` on the grid of `ct`, as a network or anybody named them.
+    """
+    return _liver(_thinned(ct, bones))
+
+
+def _liver(scan: _Thinned) -> Sides:
+    spacing = scan.spacing_mm
+    middle = np.argwhere(np.isin(scan.labels, LIVER_LEVELS))
     if len(middle) * np.prod(spacing) < 20_000:  # a vertebra
-        return 0.0, 0.0
+        return Sides(0.0, 0.0)
     rows = slice(middle[:, 2].min(), middle[:, 2].max() + 1)
     x, y = (
-        (np.arange(n) - np.median(middle[:, axis])) * spacing[axis] for axis, n in enumerate(hu.shape[:2])
+        (np.arange(n) - np.median(middle[:, axis])) * spacing[axis]
+        for axis, n in enumerate(scan.hu.shape[:2])
     )
-    smooth = ndimage.gaussian_filter(hu, 4.0 / spacing)
-    solid = (smooth > SOLID_HU[0]) & (smooth < SOLID_HU[1]) & (labels == 0)
+    smooth = ndimage.gaussian_filter(scan.hu, 4.0 / spacing)
+    solid = (smooth > SOLID_HU[0]) & (smooth < SOLID_HU[1]) & (scan.labels == 0)
     deep = (ndimage.distance_transform_edt(solid, sampling=spacing) > DEEP_MM)[:, :, rows]
     deep &= (y > FRONT_MM)[None, :, None]
-    voxel_ml = float(np.prod(spacing)) / 1000
-    left, right = (float(np.count_nonzero(deep[side])) * voxel_ml for side in (x < -ASIDE_MM, x > ASIDE_MM))
-    return left, right
+    left, right = (np.count_nonzero(deep[side]) for side in (x < -ASIDE_MM, x > ASIDE_MM))
+    return Sides(float(left * scan.voxel_ml), float(right * scan.voxel_ml))
+
+
+def aorta_ml(ct: Volume, bones: Volume) -> tuple[Sides, Sides]:
+    """What is no lung and no bone where the descending aorta lies or would lie, and where the heart does, beside
+    the middles of the vertebrae of the chest."""
+    return _aorta(_thinned(ct, bones))
+
+
+def _aorta(scan: _Thinned) -> tuple[Sides, Sides]:
+    tissue = (scan.hu > TISSUE_HU) & (scan.labels == 0)
+    found = np.zeros((2, 2))  # aorta and heart; left and right
+    for level in AORTA_LEVELS:
+        where = np.argwhere(scan.labels == level)
+        if len(where) * scan.voxel_ml < 5.0:  # less than half of a vertebra
+            continue
+        middle = np.median(where[:, 0])
+        front = np.percentile(where[:, 1], 90)
+        low, high = np.percentile(where[:, 2], [25, 75]).round().astype(int)
+        part = tissue[:, :, low : high + 1]
+        x = (np.arange(part.shape[0]) - middle) * scan.spacing_mm[0]
+        y = (np.arange(part.shape[1]) - front) * scan.spacing_mm[1]
+        for n, (aside, ahead) in enumerate((AORTA_MM, HEART_MM)):
+            rows = part[:, (y > ahead[0]) & (y < ahead[1])]
+            for side, sign in enumerate((-1, 1)):
+                found[n, side] += np.count_nonzero(rows[(sign * x > aside[0]) & (sign * x < aside[1])])
+    aorta, heart = (found * scan.voxel_ml).tolist()
+    return Sides(*aorta), Sides(*heart)
 
 
 def side_note(ct: Volume, bones: Volume) -> str | None:
-    """A warning where the liver seems to lie on the left; None where it does not, or cannot be told."""
-    left, right = solid_ml(ct, bones)
-    if left < LEAST_ML or left < RATIO * right:
+    """A warning where liver, or aorta and heart, seem to lie on the wrong side; None where they do not, or
+    cannot be told."""
+    scan = _thinned(ct, bones)
+    liver = _liver(scan)
+    if liver.right >= LEAST_ML and liver.right >= RATIO * liver.left:
         return None
-    return (
-        f"left and right may be swapped: the liver seems to lie on the left ({left:.0f} mL deep in solid "
-        f"tissue there, {right:.0f} mL on the right); check the orientation of the CT (or situs inversus)"
-    )
+    if liver.left >= LEAST_ML and liver.left >= RATIO * liver.right:
+        return _note(
+            f"the liver seems to lie on the left ({liver.left:.0f} mL deep in solid tissue there, "
+            f"{liver.right:.0f} mL on the right)"
+        )
+    aorta, heart = _aorta(scan)
+    swapped = aorta.right >= LEAST_AORTA_ML and aorta.right >= AORTA_RATIO * aorta.left
+    if swapped and heart.right >= HEART_RATIO * heart.left:
+        return _note(
+            f"aorta and heart seem to lie on the right ({heart.right:.0f} mL of tissue beside the vertebrae "
+            f"of the chest there, {heart.left:.0f} mL on the left)"
+        )
+    return None
+
+
+def _note(seen: str) -> str:
+    return f"left and right may be swapped: {seen}; check the orientation of the CT (or situs inversus)"
