@@ -29,8 +29,8 @@ LIVER_LEVELS = tuple(BY_NAME[name].id for name in (*(f"T{n}" for n in range(7, 1
 
 AORTA_LEVELS = tuple(BY_NAME[f"T{n}"].id for n in range(4, 11))
 TISSUE_HU = -150.0  # more than lung, whatever its contrast medium
-# Where the descending aorta lies, and where the heart does with it: mm to the side of the middle of a vertebra,
-# mm in front of the front of its body.
+# Where the descending aorta lies, and where the heart does with it: mm to the side of the middle of a
+# vertebra, mm in front of the front of its body.
 AORTA_MM = ((12.0, 42.0), (-12.0, 28.0))
 HEART_MM = ((12.0, 80.0), (-10.0, 110.0))
 LEAST_AORTA_ML = 6.0
@@ -97,8 +97,8 @@ def _liver(scan: _Thinned) -> Sides:
 
 
 def aorta_ml(ct: Volume, bones: Volume) -> tuple[Sides, Sides]:
-    """What is no lung and no bone where the descending aorta lies or would lie, and where the heart does, beside
-    the middles of the vertebrae of the chest."""
+    """What is no lung and no bone where the descending aorta lies or would lie, and where the heart does,
+    beside the middles of the vertebrae of the chest."""
     return _aorta(_thinned(ct, bones))
 
 
