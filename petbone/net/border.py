@@ -210,9 +210,9 @@ def _marrow(vertebra: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(keep[pieces])
 
 
-def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> list[int]:
-    """Bone by bone, in its box: fill small holes, and marrow; drop crumbs. Changes `out`; returns its labels,
-    all of which it keeps."""
+def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> dict[int, tuple[slice, ...]]:
+    """Bone by bone, in its box: fill small holes, and marrow; drop crumbs. Changes `out`; returns the boxes
+    of its labels, all of which it keeps."""
     boxes = label_boxes(out)
     for label, box in boxes.items():
         here = out[box] == label
@@ -240,4 +240,4 @@ def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> list[int]:
         elif label in VERTEBRAE:
             hole |= _marrow(here)
         part[hole & (part == 0)] = label
-    return list(boxes)
+    return boxes

@@ -17,7 +17,7 @@ from petbone.anatomy import STANDARD_VOLUME_ML
 from petbone.components import connected, label_boxes
 from petbone.net.coarse import F32, Coarse
 from petbone.net.levels import FAMILIES, RIB_LEFT, RIB_RIGHT, LevelRule, count_levels, families
-from petbone.net.shoulder import ShoulderRule, with_heads
+from petbone.net.shoulder import ShoulderRule, name_heads
 
 U8 = npt.NDArray[np.uint8]
 
@@ -184,9 +184,15 @@ def name_voxels(coarse: Coarse, rule: NameRule) -> Named:
         labels = _reassign_strays(labels, voxel_ml, rule)
     step_mm = float(coarse.grid.spacing_mm[0])
     labels = _without_thick_ribs(labels, step_mm, rule)
-    labels = with_heads(labels, step_mm, rule.shoulder)
+    found = labels > 0
+    heads = name_heads(labels, label_boxes(labels), coarse.grid.spacing_mm, rule.shoulder)
+    labels[~found] = 0
     votes_mm = chances_at(coarse.centre_mm, index)
     counted = count_levels(index, own, labels[mask], votes_mm, mask.shape, step_mm, rule.levels)
+    for humerus, scapula in heads.items():
+        # The ball tells one from the other; the net needs to be sure of the shoulder alone.
+        at = counted.given == humerus
+        counted.confidence[humerus] = float(own[at][:, [humerus - 1, scapula - 1]].sum(1).mean())
     labels[mask] = _smoothed(counted.given, labels[mask], means, rule.rounds)
     dropped_ml = voxel_ml * float(wanted - np.count_nonzero(labels))
     return Named(labels, counted.confidence, counted.candidates, dropped_ml)

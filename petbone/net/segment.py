@@ -23,6 +23,7 @@ from petbone.net.medium import MediumRule, contrast_medium
 from petbone.net.names import NameRule
 from petbone.net.pages import kept_pages
 from petbone.net.refine import RefineRule, refine
+from petbone.net.shoulder import name_heads
 from petbone.net.unet import BoneNet
 from petbone.net.weights import load_fine, load_weights, packaged_weights
 from petbone.volume import Grid, Unit, Volume
@@ -131,8 +132,14 @@ class Segmenter:
         rest = 0.85 - start
         border.draw_border(view, guide, out_view, threshold, rule, lambda s: report(start + rest * s), fine)
         found = border.tidy(out_view, grid.voxel_ml, rule)
+        heads = name_heads(out_view, found, np.asarray(grid.spacing_mm), self.config.name.shoulder)
         report(1.0)
-        confidence = {int(n): named.confidence.get(int(n), 0.0) for n in found}
+        confidence = {n: named.confidence.get(n, 0.0) for n in found}
+        for humerus, scapula in heads.items():
+            # Of what was called scapula the net is as sure that it is a shoulder.
+            confidence[humerus] = max(confidence.get(humerus, 0.0), confidence.get(scapula, 0.0))
+            if not (out_view[found.get(scapula, ())] == scapula).any():
+                confidence.pop(scapula, None)
         candidates = {n: named.candidates.get(n, (n,)) for n in confidence}
         bones = Volume(out, ct.grid, Unit.LABEL)
         return Segmentation(

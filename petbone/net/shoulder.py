@@ -1,7 +1,7 @@
 """Humerus or scapula: the head of the humerus is a ball, and nothing of a scapula is so thick.
 
 With the arms over the head the net takes the head of the humerus, and the part of the shaft near it, for
-scapula.
+scapula. Its marrow may be as dark as fat: then only a ring of it is found.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from petbone.anatomy import BY_NAME
-from petbone.components import connected, holes_in_slices, label_boxes
+from petbone.components import connected, holes_in_slices
 
+F64 = npt.NDArray[np.float64]
 U8 = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
@@ -25,28 +26,36 @@ class ShoulderRule:
 
     A head is where bone, its marrow filled, is `ball` or more deep; it reaches as far as `core` + `rim`
     from what is deeper than `core`. A grown man's has a radius of some 24 mm; the neck of a scapula is
-    less than 11 deep.
+    less than 11 deep. Depths are measured on voxels of `thin_mm` or more.
     """
 
     ball: float = 16.0
     core: float = 12.0
     rim: float = 5.0
+    thin_mm: float = 2.0
 
 
-def with_heads(labels: U8, step_mm: float, rule: ShoulderRule) -> U8:
-    """`labels` (X, Y, Z) on a grid of `step_mm`, the heads of the humeri named so.
+def name_heads(
+    labels: U8, boxes: dict[int, tuple[slice, ...]], spacing_mm: F64, rule: ShoulderRule
+) -> dict[int, int]:
+    """Name the heads of the humeri so in `labels` (X, Y, Z), voxels of `spacing_mm` (3,), their marrow too.
 
-    Pieces beyond a head that are mostly humerus are named so as a whole. Without a ball nothing changes.
+    `boxes` hold every label. Pieces beyond a head that are mostly humerus are named so as a whole. Without a
+    ball nothing changes. Returns the humeri that have a ball, each with the scapula of its side.
     """
-    out = labels.copy()
+    found = {}
     for side in ("left", "right"):
         scapula, humerus = BY_NAME[f"scapula_{side}"].id, BY_NAME[f"humerus_{side}"].id
-        both = np.isin(labels, (scapula, humerus)).astype(np.uint8)
-        box = label_boxes(both).get(1)
-        if box is None:
+        there = [boxes[bone] for bone in (scapula, humerus) if bone in boxes]
+        if not there:
             continue
-        names, part = out[box], both[box] > 0
-        head = _head(part, step_mm, rule) & part
+        box = tuple(
+            slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*there, strict=True)
+        )
+        names = labels[box]
+        part = (names == scapula) | (names == humerus)
+        cut = [(s.start == 0, s.stop == n) for s, n in zip(box, labels.shape, strict=True)]
+        head = _head(part, cut, spacing_mm, rule) & (part | (names == 0))
         if not head.any():
             continue
         pieces = connected(part & ~head, 26)
@@ -55,16 +64,31 @@ def with_heads(labels: U8, step_mm: float, rule: ShoulderRule) -> U8:
         mostly = 2 * arm > whole
         mostly[0] = False
         names[head | mostly[pieces]] = humerus
-    return out
+        found[humerus] = scapula
+    return found
 
 
-def _head(bone: Mask, step_mm: float, rule: ShoulderRule) -> Mask:
-    """The ball in `bone`, which is one side's scapula and humerus; nothing if there is none."""
-    solid = np.pad(bone | holes_in_slices(bone), 1)
-    depth_mm = ndimage.distance_transform_edt(solid, sampling=step_mm)[1:-1, 1:-1, 1:-1]
-    if depth_mm.max() < rule.ball:
+def _head(bone: Mask, cut: list[tuple[bool, bool]], spacing_mm: F64, rule: ShoulderRule) -> Mask:
+    """The ball in `bone`, which is one side's scapula and humerus, with its marrow; nothing if there is none.
+    `cut`: at which ends of each axis the field ends; the bone goes on there."""
+    solid = bone
+    for _ in range(2):  # what closes a ring in one slice may close that of another
+        solid = solid | holes_in_slices(solid)
+    # Depth in voxels of `thin_mm`: a ball is large.
+    skip = np.maximum(rule.thin_mm // spacing_mm, 1).astype(int)
+    thin = solid[tuple(slice(None, None, int(n)) for n in skip)]
+    step_mm = spacing_mm * skip
+    beyond = [
+        tuple(int(rule.ball // step) + 1 if end else 0 for end in ends)
+        for ends, step in zip(cut, step_mm, strict=True)
+    ]
+    wide = np.pad(np.pad(thin, beyond, "edge"), 1)
+    inside = tuple(slice(low + 1, low + 1 + n) for (low, _), n in zip(beyond, thin.shape, strict=True))
+    depth_mm = ndimage.distance_transform_edt(wide, sampling=step_mm)[inside]
+    if depth_mm.max(initial=0.0) < rule.ball:
         return np.zeros_like(bone)
     cores = connected(depth_mm > rule.core, 26)
     core = cores == cores[np.unravel_index(int(depth_mm.argmax()), depth_mm.shape)]
-    away_mm = ndimage.distance_transform_edt(~core, sampling=step_mm)
-    return np.asarray(away_mm <= rule.core + rule.rim)
+    near = ndimage.distance_transform_edt(~core, sampling=step_mm) <= rule.core + rule.rim
+    whole = np.ix_(*[np.arange(n) // k for n, k in zip(bone.shape, skip, strict=True)])
+    return np.asarray(near[whole] & solid)
