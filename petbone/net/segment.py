@@ -138,7 +138,7 @@ class Segmenter:
         for humerus, scapula in heads.items():
             # Of what was called scapula the net is as sure that it is a shoulder.
             confidence[humerus] = max(confidence.get(humerus, 0.0), confidence.get(scapula, 0.0))
-            if not (out_view[found.get(scapula, ())] == scapula).any():
+            if scapula in found and not (out_view[found[scapula]] == scapula).any():
                 confidence.pop(scapula, None)
         candidates = {n: named.candidates.get(n, (n,)) for n in confidence}
         bones = Volume(out, ct.grid, Unit.LABEL)
