@@ -333,3 +333,22 @@ def test_a_rib_taken_for_its_vertebra_is_a_rib_and_unsure(side):
     assert (result.given[taken & (aside > 34) & (aside < 60)] == rib).all()  # what is further may be a kidney
     assert (result.given[truth == vertebra] == vertebra).all()
     assert result.confidence[rib] < LOW_CONFIDENCE <= result.confidence[vertebra]
+
+
+@pytest.mark.parametrize(("height_mm", "is_skull"), [(TOP - 60, False), (TOP + 4, True)])
+def test_no_skull_lies_below_the_neck(height_mm, is_skull):
+    """A vein full of contrast medium that the net takes for skull, and the lower end of a real one."""
+    index, truth, chances, votes = thorax()
+    skull = BY_NAME["skull"].id
+    box = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    piece = box + np.round([(SPINE[0] + 60) / STEP, SPINE[1] / STEP, height_mm / STEP]).astype(int)
+    chance = np.full((len(piece), 62), 0.001, np.float32)
+    chance[:, skull - 1] = 1
+    result = counted(
+        np.concatenate([index, piece]),
+        np.concatenate([chances, chance]),
+        np.concatenate([votes, np.zeros((len(piece), 3), np.float32)]),
+    )
+    assert (result.given[: len(index)] == truth).mean() > 0.99
+    assert (result.given[len(index) :] == (skull if is_skull else 0)).all()
+    assert (skull in result.confidence) == is_skull

@@ -37,6 +37,7 @@ _USUAL_NUMBER = {BY_NAME[f"T{n}"].id: n for n in range(1, 13)} | {
     BY_NAME[f"C{n}"].id: n - 7 for n in range(1, 8)
 }
 _USUAL = tuple(label for label in LEVELS if label and label not in (BY_NAME["T13"].id, BY_NAME["L6"].id))
+_UPPER_NECK = tuple(BY_NAME[name].id for name in ("C1", "C2", "C3"))
 _NECK = [BY_NAME[f"C{n}"].id - 1 for n in range(1, 8)]
 
 
@@ -127,6 +128,7 @@ def count_levels(
     ids = np.array(FAMILIES[VERTEBRA])
     given[spine[beyond]] = ids[chances[spine[beyond]][:, ids - 1].argmax(1)]
     given[spine[beside]] = 0
+    given[_below_neck(index, family, column, chain, shape, step_mm)] = 0
     merged = _part_ribs(given, spine, points, column, chain, rule)
     tally = _Tally(rule.candidate)
     for k, level in enumerate(chain.levels):
@@ -354,6 +356,22 @@ def _name_cut_ends(
             given[own] = level
             found[k] = by
     return found
+
+
+def _below_neck(
+    index: Ints, family: U8, column: Column, chain: Chain, shape: tuple[int, ...], step_mm: float
+) -> Ints:
+    """Which voxels are of pieces of skull that lie wholly below the first vertebra, which is of the lower neck
+    or further down: veins full of contrast medium, as a rule."""
+    skull = np.flatnonzero(family == _SKULL)
+    if len(skull) == 0 or not chain.levels or chain.levels[0] in (0, *_UPPER_NECK):
+        return skull[:0]
+    box = np.zeros(shape, np.uint8)
+    box[tuple(index[skull].T)] = 1
+    piece = connected(box, 26)[tuple(index[skull].T)].astype(np.intp)
+    top_mm = np.zeros(int(piece.max()) + 1)
+    np.maximum.at(top_mm, piece, index[skull, 2] * step_mm)
+    return np.asarray(skull[top_mm[piece] < column.middles_mm[0, 2]])
 
 
 def _part_ribs(
