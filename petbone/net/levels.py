@@ -361,7 +361,7 @@ def _name_cut_ends(
 def _below_neck(
     index: Ints, family: U8, column: Column, chain: Chain, shape: tuple[int, ...], step_mm: float
 ) -> Ints:
-    """Which voxels are of pieces of skull that lie wholly below the first vertebra, where that is C4 or lower:
+    """Which voxels are of pieces of skull that lie wholly below the first vertebra, if that is C4 or lower:
     veins full of contrast medium, as a rule."""
     skull = np.flatnonzero(family == _SKULL)
     if len(skull) == 0 or not chain.levels or chain.levels[0] in (0, *_UPPER_NECK):
