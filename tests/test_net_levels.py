@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from petbone.anatomy import BY_ID, BY_NAME, LOW_CONFIDENCE
+from petbone.net.families import FAMILIES, RIB_LEFT, RIB_RIGHT, VERTEBRA, families
 from petbone.net.instances import InstanceRule, find_column, find_ribs
-from petbone.net.levels import FAMILIES, RIB_LEFT, RIB_RIGHT, VERTEBRA, LevelRule, count_levels, families
+from petbone.net.levels import LevelRule, count_levels
 
 STEP = 4.0
 SHAPE = (100, 60, 90)

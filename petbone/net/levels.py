@@ -12,24 +12,18 @@ from scipy.spatial import cKDTree
 from petbone.anatomy import BONES, BY_ID, BY_NAME
 from petbone.audit import LEVELS, Chain, ChainRule, Seen, hidden_after, number_column
 from petbone.components import connected
+from petbone.net.families import FAMILIES, RIB_LEFT, RIB_RIGHT, VERTEBRA, mean_chance, shares
 from petbone.net.instances import Column, InstanceRule, Ribs, find_column, find_ribs, reveal
 from petbone.net.stacking import number_by_order
+from petbone.net.tally import Counted, Tally
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 U8 = npt.NDArray[np.uint8]
 
-VERTEBRA, RIB_LEFT, RIB_RIGHT = 251, 252, 253
-"""Labels of a voxel that is known to be of a vertebra or of a rib of one side, but not yet of which."""
-
 LEAST_LANDMARK_MM3 = 5000.0  # of skull or sacrum, before a vertebra is numbered by it
 
-FAMILIES: dict[int, tuple[int, ...]] = {
-    VERTEBRA: tuple(bone.id for bone in BONES if bone.group.endswith("_spine")),
-    RIB_LEFT: tuple(bone.id for bone in BONES if bone.group == "ribs" and bone.side == "left"),
-    RIB_RIGHT: tuple(bone.id for bone in BONES if bone.group == "ribs" and bone.side == "right"),
-}
 _SACRUM = BY_NAME["sacrum"].id
 _SKULL = BY_NAME["skull"].id
 _T1 = BY_NAME["T1"].id
@@ -72,30 +66,6 @@ class LevelRule:
     candidate: float = 0.05
 
 
-@dataclass(frozen=True, eq=False)
-class Counted:
-    """`given` (n,) label of every voxel; by label, the chance that its number is right and the labels that it
-    may be instead (itself first, the likeliest next)."""
-
-    given: U8
-    confidence: dict[int, float]
-    candidates: dict[int, tuple[int, ...]]
-
-
-def families(chances: F32) -> U8:
-    """(n,) family of every voxel, or its bone where the bone is no vertebra and no rib; chances (n, 62)."""
-    whole = chances.copy()
-    for ids in FAMILIES.values():
-        first = ids[0] - 1
-        total = chances[:, np.array(ids) - 1].sum(1)
-        whole[:, np.array(ids) - 1] = 0
-        whole[:, first] = total
-    given: U8 = (whole.argmax(1) + 1).astype(np.uint8)
-    for family, ids in FAMILIES.items():
-        given[given == ids[0]] = family
-    return given
-
-
 def count_levels(
     index: Ints,
     chances: F32,
@@ -130,7 +100,7 @@ def count_levels(
     given[spine[beside]] = 0
     given[_below_neck(index, family, column, chain, shape, step_mm)] = 0
     merged = _part_ribs(given, spine, points, column, chain, rule)
-    tally = _Tally(rule.candidate)
+    tally = Tally(rule.candidate)
     for k, level in enumerate(chain.levels):
         tally.note(level, chain.chances[k], LEVELS)
     for k, moved in cut.items():
@@ -140,7 +110,7 @@ def count_levels(
     uncounted = spine[beyond] if chain.levels else spine
     for label in np.unique(given[uncounted]).tolist():
         own = uncounted[given[uncounted] == label]
-        tally.note(label, _shares(chances[own], VERTEBRA), FAMILIES[VERTEBRA])
+        tally.note(label, shares(chances[own], VERTEBRA), FAMILIES[VERTEBRA])
     for one in sides:
         hangs = tuple(_rib_of(level, one.name) for level in LEVELS)
         for k in np.flatnonzero(one.ribs.seen).tolist():
@@ -153,7 +123,7 @@ def count_levels(
             tally.note(_rib_of(chain.levels[k], one.name), rule.rib_sure * chain.chances[k], hangs)
         expected, known = _name_ribs(given, index, one, chain, column, step_mm)
         _note_uncounted(tally, given, one, scene, expected, known)
-    return tally.counted(given, _mean_chance(given, chances))
+    return tally.counted(given, mean_chance(given, chances))
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,41 +165,6 @@ class _Side:
     here: Ints
     number: F64
     ribs: Ribs
-
-
-class _Tally:
-    """By label: how sure its number is, and what else it may be."""
-
-    def __init__(self, least: float) -> None:
-        self._least = least
-        self._sure: dict[int, list[float]] = {}
-        self._other: dict[int, set[int]] = {}
-
-    def note(self, label: int, chances: F64, labels: tuple[int, ...]) -> None:
-        """One vertebra or rib that was given `label`; `chances` of each of `labels` (0: no bone at all)."""
-        if not label:
-            return
-        by_label: dict[int, float] = {label: 0.0}
-        for chance, other in zip(chances, labels, strict=True):
-            by_label[other] = by_label.get(other, 0.0) + float(chance)
-        self._sure.setdefault(label, []).append(by_label[label])
-        likely = {other for other, chance in by_label.items() if other and chance >= self._least}
-        self._other.setdefault(label, set()).update(likely - {label})
-
-    def sure(self, label: int) -> float | None:
-        """Mean chance of a number; None where nothing was noted of it."""
-        chances = self._sure.get(label)
-        return float(np.mean(chances)) if chances else None
-
-    def counted(self, given: U8, mean_chance: dict[int, float]) -> Counted:
-        """Confidence: that of the number times the mean chance of the kind of bone; a bone that has no number
-        has the net's own chance of it."""
-        confidence = {
-            label: chance * float(np.mean(self._sure.get(label, [1.0])))
-            for label, chance in mean_chance.items()
-        }
-        candidates = {label: (label, *sorted(self._other.get(label, ()))) for label in mean_chance}
-        return Counted(given, confidence, candidates)
 
 
 def _level_chances(chances: F32, column: Column) -> F64:
@@ -462,7 +397,7 @@ def _name_ribs(
 
 
 def _note_uncounted(
-    tally: _Tally, given: U8, one: _Side, scene: _Voxels, expected: F64, known: npt.NDArray[np.bool_]
+    tally: Tally, given: U8, one: _Side, scene: _Voxels, expected: F64, known: npt.NDArray[np.bool_]
 ) -> None:
     """Ribs that hang on no vertebra are as sure as the net is, and no surer than those that moved them; of
     several pieces with one number most are other ribs."""
@@ -477,7 +412,7 @@ def _note_uncounted(
         moved = round(float((expected - one.number)[own].mean()))
         labels = tuple(one_id + moved if ids[0] <= one_id + moved <= ids[-1] else 0 for one_id in ids)
         part = certain * _largest_share(scene.index[one.here[own]])
-        tally.note(label, _shares(scene.chances[one.here[own]], side) * part, labels)
+        tally.note(label, shares(scene.chances[one.here[own]], side) * part, labels)
 
 
 def _largest_share(index: Ints) -> float:
@@ -486,27 +421,3 @@ def _largest_share(index: Ints) -> float:
     box[tuple((index - index.min(0)).T)] = 1
     sizes = np.bincount(connected(box, 26).ravel())[1:]
     return float(sizes.max() / sizes.sum())
-
-
-def _shares(chances: F32, family: int) -> F64:
-    """The net's mean chance of every member of a family among voxels that are of it."""
-    own = chances[:, np.array(FAMILIES[family]) - 1].astype(float)
-    return np.asarray((own / np.maximum(own.sum(1, keepdims=True), 1e-9)).mean(0))
-
-
-def _mean_chance(given: U8, chances: F32) -> dict[int, float]:
-    """By label: mean chance of its family (or of itself) over its voxels."""
-    out = {}
-    for label in np.unique(given):
-        if not label:
-            continue
-        bone = BY_ID[int(label)]
-        same = [
-            b.id
-            for b in BONES
-            if b.id == bone.id or (b.group == bone.group == "ribs" and b.side == bone.side)
-        ]
-        if bone.group.endswith("_spine"):
-            same = list(FAMILIES[VERTEBRA])
-        out[int(label)] = float(chances[given == label][:, np.array(same) - 1].sum(1).mean())
-    return out

@@ -16,7 +16,8 @@ from scipy import ndimage, sparse
 from petbone.anatomy import STANDARD_VOLUME_ML
 from petbone.components import connected, label_boxes
 from petbone.net.coarse import F32, Coarse
-from petbone.net.levels import FAMILIES, RIB_LEFT, RIB_RIGHT, LevelRule, count_levels, families
+from petbone.net.families import FAMILIES, RIB_LEFT, RIB_RIGHT, families
+from petbone.net.levels import LevelRule, count_levels
 from petbone.net.shoulder import ShoulderRule, name_heads
 
 U8 = npt.NDArray[np.uint8]
