@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from petbone.anatomy import BY_NAME
-from petbone.components import connected, holes_in_slices
+from petbone.components import connected, holes_in_slices, label_boxes
 
 F64 = npt.NDArray[np.float64]
 U8 = npt.NDArray[np.uint8]
@@ -31,7 +31,7 @@ class ShoulderRule:
 
     ball: float = 16.0
     core: float = 12.0
-    rim: float = 5.0
+    rim: float = 4.0
     thin_mm: float = 2.0
 
 
@@ -71,24 +71,44 @@ def name_heads(
 def _head(bone: Mask, cut: list[tuple[bool, bool]], spacing_mm: F64, rule: ShoulderRule) -> Mask:
     """The ball in `bone`, which is one side's scapula and humerus, with its marrow; nothing if there is none.
     `cut`: at which ends of each axis the field ends; the bone goes on there."""
-    solid = bone
-    for _ in range(2):  # what closes a ring in one slice may close that of another
-        solid = solid | holes_in_slices(solid)
-    # Depth in voxels of `thin_mm`: a ball is large.
+    head = np.zeros_like(bone)
+    # A ball is large: it is looked for on thinner data.
     skip = np.maximum(rule.thin_mm // spacing_mm, 1).astype(int)
-    thin = solid[tuple(slice(None, None, int(n)) for n in skip)]
-    step_mm = spacing_mm * skip
+    near = _ball(_pooled(bone, skip), cut, spacing_mm * skip, rule)
+    if near is None:
+        return head
+    near = near[np.ix_(*[np.arange(n) // k for n, k in zip(bone.shape, skip, strict=True)])]
+    box = label_boxes(near.astype(np.uint8))[1]
+    head[box] = near[box] & _filled(_filled(bone[box]))
+    return head
+
+
+def _filled(bone: Mask) -> Mask:
+    """What closes a ring in one slice may close that of another when it is done again."""
+    return np.asarray(bone | holes_in_slices(bone))
+
+
+def _pooled(bone: Mask, skip: npt.NDArray[np.int_]) -> Mask:
+    """Whether there is any bone in blocks of `skip` voxels: a ring stays closed."""
+    for axis, n in enumerate(skip):
+        bone = np.logical_or.reduceat(bone, np.arange(0, bone.shape[axis], n), axis)
+    return bone
+
+
+def _ball(bone: Mask, cut: list[tuple[bool, bool]], step_mm: F64, rule: ShoulderRule) -> Mask | None:
+    """Where a ball of bone may reach; None where there is none. Rings are filled until there is one."""
     beyond = [
         tuple(int(rule.ball // step) + 1 if end else 0 for end in ends)
         for ends, step in zip(cut, step_mm, strict=True)
     ]
-    wide = np.pad(np.pad(thin, beyond, "edge"), 1)
-    inside = tuple(slice(low + 1, low + 1 + n) for (low, _), n in zip(beyond, thin.shape, strict=True))
-    depth_mm = ndimage.distance_transform_edt(wide, sampling=step_mm)[inside]
-    if depth_mm.max(initial=0.0) < rule.ball:
-        return np.zeros_like(bone)
-    cores = connected(depth_mm > rule.core, 26)
-    core = cores == cores[np.unravel_index(int(depth_mm.argmax()), depth_mm.shape)]
-    near = ndimage.distance_transform_edt(~core, sampling=step_mm) <= rule.core + rule.rim
-    whole = np.ix_(*[np.arange(n) // k for n, k in zip(bone.shape, skip, strict=True)])
-    return np.asarray(near[whole] & solid)
+    inside = tuple(slice(low + 1, low + 1 + n) for (low, _), n in zip(beyond, bone.shape, strict=True))
+    for fill in (False, True, True):
+        bone = _filled(bone) if fill else bone
+        wide = np.pad(np.pad(bone, beyond, "edge"), 1)
+        depth_mm = ndimage.distance_transform_edt(wide, sampling=step_mm)[inside]
+        if depth_mm.max(initial=0.0) >= rule.ball:
+            cores = connected(depth_mm > rule.core, 26)
+            core = cores == cores[np.unravel_index(int(depth_mm.argmax()), depth_mm.shape)]
+            away_mm = ndimage.distance_transform_edt(~core, sampling=step_mm)
+            return np.asarray(away_mm <= rule.core + rule.rim)
+    return None
