@@ -17,7 +17,7 @@ from torch import nn
 
 from net_fixtures import TINY_NET
 from petbone.components import label_boxes
-from petbone.net.border import BorderRule, grown, tidy
+from petbone.net.border import BorderRule, Guide, draw_border, grown, tidy
 from petbone.net.coarse import _both_ways, block_means, hu_on, net_grid
 from petbone.net.pages import kept_pages
 from petbone.net.unet import build_unet, convolved, normalised, pointwise
@@ -69,6 +69,25 @@ def test_both_ways_are_the_mean_of_the_two():
     skull = (one.which[0].softmax(0)[0] + two.which[0].softmax(0)[0].flip(0)) / 2
     assert (which[0] - skull).abs().max() < 1e-5
     assert (which.sum(0) - 1).abs().max() < 1e-5
+
+
+def test_more_threads_draw_and_tidy_the_same():
+    rng = np.random.default_rng(5)
+    labels = np.repeat(np.repeat(rng.integers(0, 4, (6, 6, 9)), 3, 0), 3, 1).astype(np.uint8)
+    logit = ndimage.gaussian_filter(rng.normal(0, 8, labels.shape), 1).astype(np.float32)
+    guide = Guide(logit, labels, np.full(3, 0.5), np.zeros(3))
+    view = rng.normal(100, 150, (36, 36, 70)).astype(np.int16)
+    found = []
+    for workers in (1, 3):
+        out, shares = np.zeros(view.shape, np.uint8), []
+        draw_border(view, guide, out, 110.0, BorderRule(), shares.append, workers=workers)
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+        boxes = tidy(out, 0.05, BorderRule(), workers)
+        found.append((out, boxes))
+    assert found[0][0].any()
+    assert np.array_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -10,6 +10,7 @@ Everything works in thick slices along the CT's slowest axis, on integer copies 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ from petbone.anatomy import ALL_BONES, BONES
 from petbone.components import connected, holes_in_slices, label_boxes
 from petbone.net.coarse import F32
 
+Box = tuple[slice, ...]
+Mask = npt.NDArray[np.bool_]
 U8 = npt.NDArray[np.uint8]
 MARROW_ALONE = frozenset(
     bone.id for bone in BONES if bone.name.split("_")[0] in ("sternum", "clavicle", "humerus", "femur")
@@ -79,7 +82,7 @@ class FineGuide:
     scale: npt.NDArray[np.float64]
     offset: npt.NDArray[np.float64]
 
-    def at(self, box: tuple[slice, slice, slice]) -> F32:
+    def at(self, box: Box) -> F32:
         """Logit at the voxels of a box of the CT."""
         where, part = [], []
         for axis, voxels in enumerate(box):
@@ -93,7 +96,7 @@ class FineGuide:
             logit = linear_along(logit, where[axis], int(axis))
         return logit
 
-    def names_at(self, box: tuple[slice, slice, slice]) -> U8:
+    def names_at(self, box: Box) -> U8:
         """Nearest names at the voxels of a box of the CT."""
         near = []
         for axis, voxels in enumerate(box):
@@ -147,36 +150,56 @@ def draw_border(
     rule: BorderRule,
     progress: Callable[[float], None] | None = None,
     fine: FineGuide | None = None,
+    workers: int = 1,
 ) -> None:
     """Fill `out` (canonical view, zeros) with the label of every bone voxel of the CT `view`.
 
-    With `fine` its logit and its names take the place of the coarse ones.
+    With `fine` its logit and its names take the place of the coarse ones. `workers` are threads; how many
+    they are changes nothing.
     """
     slow = int(np.argmax(np.abs(view.strides)))
     where = [guide.scale[a] * np.arange(view.shape[a]) + guide.offset[a] for a in range(3)]
     nearest = [w.round().astype(np.intp).clip(0, guide.labels.shape[a] - 1) for a, w in enumerate(where)]
-    for start in range(0, view.shape[slow], rule.slab):
+
+    def draw(start: int) -> int:
         part = slice(start, min(start + rule.slab, view.shape[slow]))
         box = _slab_box(guide.labels, nearest, slow, part)
         if box is not None:
-            hu = view[box]
-            near = guide.labels[np.ix_(*[nearest[a][box[a]] for a in range(3)])]
-            if fine is not None:
-                logit, most, shift = fine.at(box), rule.fine_hu_most, rule.fine_shift
-                named = fine.names_at(box)
-                near = np.where((near > 0) & (named > 0), named, near)
-            else:
-                logit, most, shift = guide.logit, np.inf, rule.chance_shift
-                # The slow axis first: the array stays small for longest.
-                for axis in (slow, *[a for a in range(3) if a != slow]):
-                    logit = linear_along(logit, where[axis][box[axis]], axis)
-            with np.errstate(invalid="ignore"):
-                above = (hu.astype(np.float32) - threshold_hu) / rule.softness_hu
-                np.minimum(above, most, out=above)
-                bone = logit > -above - shift
-            out[box] = near * bone
-        if progress is not None:
-            progress(part.stop / view.shape[slow])
+            out[box] = _drawn(view[box], box, guide, where, nearest, threshold_hu, rule, fine)
+        return int(part.stop)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for done in pool.map(draw, range(0, view.shape[slow], rule.slab)):
+            if progress is not None:
+                progress(done / view.shape[slow])
+
+
+def _drawn(
+    hu: npt.NDArray[np.generic],
+    box: Box,
+    guide: Guide,
+    where: list[npt.NDArray[np.float64]],
+    nearest: list[npt.NDArray[np.intp]],
+    threshold_hu: float,
+    rule: BorderRule,
+    fine: FineGuide | None,
+) -> U8:
+    """The labels of the voxels of a box of the CT, whose HU are `hu`."""
+    near = guide.labels[np.ix_(*[nearest[a][box[a]] for a in range(3)])]
+    if fine is not None:
+        logit, most, shift = fine.at(box), rule.fine_hu_most, rule.fine_shift
+        named = fine.names_at(box)
+        near = np.where((near > 0) & (named > 0), named, near)
+    else:
+        logit, most, shift = guide.logit, np.inf, rule.chance_shift
+        # The axis with the fewest voxels first: the array stays small for longest.
+        for axis in np.argsort([s.stop - s.start for s in box]):
+            logit = linear_along(logit, where[axis][box[axis]], int(axis))
+    with np.errstate(invalid="ignore"):
+        above = (hu.astype(np.float32) - threshold_hu) / rule.softness_hu
+        np.minimum(above, most, out=above)
+        bone = logit > -above - shift
+    return np.asarray(near * bone)
 
 
 def _slab_box(
@@ -210,34 +233,43 @@ def _marrow(vertebra: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(keep[pieces])
 
 
-def tidy(out: U8, voxel_ml: float, rule: BorderRule) -> dict[int, tuple[slice, ...]]:
+def tidy(out: U8, voxel_ml: float, rule: BorderRule, workers: int = 1) -> dict[int, Box]:
     """Bone by bone, in its box: fill small holes, and marrow; drop crumbs. Changes `out`; returns the boxes
-    of its labels, all of which it keeps."""
+    of its labels, all of which it keeps. `workers` are threads; how many they are changes nothing."""
     boxes = label_boxes(out)
-    for label, box in boxes.items():
-        here = out[box] == label
-        pieces = connected(here, 26)
-        sizes = np.bincount(pieces.ravel(order="K"))
-        sizes[0] = 0
-        keep = sizes >= max(rule.island_share * sizes.max(), rule.island_ml / voxel_ml)
-        keep[sizes.argmax()] = True
-        keep[0] = False
-        crumbs = here & ~keep[pieces]
-        here &= ~crumbs
-        gaps = connected(~here, 6)
-        space = np.bincount(gaps.ravel(order="K"))
-        fill = space * voxel_ml <= rule.hole_ml
-        fill[0] = False
-        # A gap that reaches the side of the box is not a hole.
-        for axis in range(3):
-            for end in (0, -1):
-                fill[np.moveaxis(gaps, axis, 0)[end]] = False
-        part = out[box]
-        part[crumbs] = 0
-        hole = fill[gaps]
-        if label in MARROW_ALONE:
-            hole |= holes_in_slices(here)
-        elif label in VERTEBRAE:
-            hole |= _marrow(here)
-        part[hole & (part == 0)] = label
+
+    def look(label: int) -> tuple[Mask, Mask]:
+        # Others change no voxel of this label meanwhile: they fill what has none.
+        return _crumbs_and_holes(out[boxes[label]] == label, label, voxel_ml, rule)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for label, (crumbs, hole) in zip(boxes, pool.map(look, boxes), strict=True):
+            part = out[boxes[label]]
+            part[crumbs] = 0
+            part[hole & (part == 0)] = label
     return boxes
+
+
+def _crumbs_and_holes(here: Mask, label: int, voxel_ml: float, rule: BorderRule) -> tuple[Mask, Mask]:
+    """What of a bone is too small a piece of it, and what it surrounds."""
+    pieces = connected(here, 26)
+    sizes = np.bincount(pieces.ravel(order="K"))
+    sizes[0] = 0
+    keep = sizes >= max(rule.island_share * sizes.max(), rule.island_ml / voxel_ml)
+    keep[sizes.argmax()] = True
+    keep[0] = False
+    whole = keep[pieces]
+    gaps = connected(~whole, 6)
+    space = np.bincount(gaps.ravel(order="K"))
+    fill = space * voxel_ml <= rule.hole_ml
+    fill[0] = False
+    # A gap that reaches the side of the box is not a hole.
+    for axis in range(3):
+        for end in (0, -1):
+            fill[np.moveaxis(gaps, axis, 0)[end]] = False
+    hole = fill[gaps]
+    if label in MARROW_ALONE:
+        hole |= holes_in_slices(whole)
+    elif label in VERTEBRAE:
+        hole |= _marrow(whole)
+    return here & ~whole, hole

@@ -130,8 +130,10 @@ class Segmenter:
         if fine is not None:
             fine = part_at_discs(view, np.asarray(grid.spacing_mm), fine, self.config.disc)
         rest = 0.85 - start
-        border.draw_border(view, guide, out_view, threshold, rule, lambda s: report(start + rest * s), fine)
-        found = border.tidy(out_view, grid.voxel_ml, rule)
+        border.draw_border(
+            view, guide, out_view, threshold, rule, lambda s: report(start + rest * s), fine, self.workers
+        )
+        found = border.tidy(out_view, grid.voxel_ml, rule, self.workers)
         heads = name_heads(out_view, found, np.asarray(grid.spacing_mm), self.config.name.shoulder)
         report(1.0)
         confidence = {n: named.confidence.get(n, 0.0) for n in found}
