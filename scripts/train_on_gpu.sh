@@ -4,8 +4,10 @@
 #   scripts/train_on_gpu.sh SKELETON LUMBOSACRAL WORK MINUTES SEED
 #
 # SKELETON and LUMBOSACRAL are folders of meshes. WORK keeps the bodies and the runs, so that the same command with
-# the same seed goes on where it stopped, and WORK/bones.safetensors is what it leaves. MINUTES are those of the
-# training; building the bodies takes two more on 16 cores. Needs python with torch, numpy, scipy, safetensors.
+# the same seed goes on where it stopped. It leaves WORK/bones.safetensors, with both new nets, and new_coarse and
+# new_fine.safetensors, each with the packaged other one: benchmarks/segmentation.py tells which is best. MINUTES are
+# those of the training; building the bodies takes two more on 16 cores. Needs python with torch, numpy, scipy,
+# safetensors.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 skeleton=$1 lumbosacral=$2 work=$3 minutes=$4 seed=$5
@@ -34,4 +36,7 @@ wait "$coarse"
 wait "$fine"
 "$python3" scripts/export_weights.py "$work/coarse/checkpoint.pt" "$work/bones.safetensors" \
   --fine "$work/fine/checkpoint.pt"
+# Either net alone, beside the packaged other one: a longer trained coarse net may draw better and name worse.
+"$python3" scripts/export_weights.py "$work/coarse/checkpoint.pt" "$work/new_coarse.safetensors" --fine "$start"
+"$python3" scripts/export_weights.py "$start" "$work/new_fine.safetensors" --fine "$work/fine/checkpoint.pt"
 tail -n 3 "$work/coarse/log.csv" "$work/fine/log.csv"

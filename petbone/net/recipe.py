@@ -22,7 +22,7 @@ from petbone.net.device import choose_device
 from petbone.net.scene import SynthConfig
 from petbone.net.train import Sources, TrainConfig, load_checkpoint, train
 from petbone.net.unet import BoneNet, UNetConfig
-from petbone.net.weights import save_average
+from petbone.net.weights import averaged, save_weights
 
 CONFIG_FILE, WEIGHTS_FILE, CHECKPOINT_FILE, CASES_FOLDER = (
     "config.toml",
@@ -234,7 +234,7 @@ def train_from(
     (out / CONFIG_FILE).write_text(text, encoding="utf-8")
     train(sources, out, recipe.net, recipe.training, where, start_from, on_save)
     state = load_checkpoint(out / CHECKPOINT_FILE, torch.device("cpu"))
-    save_average(state, out / WEIGHTS_FILE)
+    save_weights(averaged(state), out / WEIGHTS_FILE)
     say(f"step {state['step']}, {state['minutes']:.1f} minutes")
     return out / WEIGHTS_FILE
 

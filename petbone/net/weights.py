@@ -45,15 +45,18 @@ def save_weights(model: BoneNet, path: Path, fine: FineNet | None = None) -> Non
     save_file(tensors, path, metadata=header)
 
 
-def save_average(state: dict[str, Any], path: Path, fine_state: dict[str, Any] | None = None) -> None:
-    """Write the averaged net of a checkpoint (`train.load_checkpoint`), and of a fine one, as weights."""
+def averaged(state: dict[str, Any]) -> BoneNet:
+    """The averaged coarse net of a checkpoint (`train.load_checkpoint`)."""
     model = build_unet(UNetConfig.from_dict(state["net"]))
     model.load_state_dict(state["average"])
-    fine = None
-    if fine_state is not None:
-        fine = build_fine(FineConfig.from_dict(fine_state["net"]))
-        fine.load_state_dict(fine_state["average"])
-    save_weights(model, path, fine)
+    return model
+
+
+def averaged_fine(state: dict[str, Any]) -> FineNet:
+    """The averaged net of a checkpoint of the fine net."""
+    model = build_fine(FineConfig.from_dict(state["net"]))
+    model.load_state_dict(state["average"])
+    return model
 
 
 def load_weights(path: Path, device: torch.device) -> tuple[BoneNet, str]:
