@@ -104,8 +104,11 @@ def look_up(view: npt.NDArray[np.generic], where: list[F64], half_width: F64) ->
         box.append(slice(low, high))
     part = np.ascontiguousarray(view[tuple(box)], np.float32)
     part = np.nan_to_num(part, copy=False, nan=AIR_HU).clip(-1024, 3071)
-    part = weights[1] @ (part @ weights[2].T)
-    return np.asarray((weights[0] @ part.reshape(part.shape[0], -1)).reshape(len(where[0]), *part.shape[1:]))
+    # By torch, which keeps to the threads that it is given: numpy's own get in each other's way.
+    first, second, third = (torch.from_numpy(weight) for weight in weights)
+    values = second @ (torch.from_numpy(part) @ third.T)
+    values = (first @ values.flatten(1)).reshape(len(first), *values.shape[1:])
+    return np.asarray(values.numpy())
 
 
 @dataclass(frozen=True, eq=False)

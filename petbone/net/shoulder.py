@@ -33,6 +33,7 @@ class ShoulderRule:
     core: float = 12.0
     rim: float = 4.0
     thin_mm: float = 2.0
+    head_mm: float = 50.0  # a head ends so near to the scapula
 
 
 def name_heads(
@@ -46,15 +47,19 @@ def name_heads(
     found = {}
     for side in ("left", "right"):
         scapula, humerus = BY_NAME[f"scapula_{side}"].id, BY_NAME[f"humerus_{side}"].id
-        there = [boxes[bone] for bone in (scapula, humerus) if bone in boxes]
-        if not there:
+        if scapula not in boxes:
             continue
+        # What of the humerus is further away is its shaft.
+        grow = np.ceil(rule.head_mm / spacing_mm).astype(int)
+        near = [slice(max(0, s.start - n), s.stop + n) for s, n in zip(boxes[scapula], grow, strict=True)]
+        both = [boxes.get(humerus, boxes[scapula]), boxes[scapula]]
         box = tuple(
-            slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*there, strict=True)
+            slice(max(a.start, min(s.start for s in axis)), min(a.stop, max(s.stop for s in axis)))
+            for a, axis in zip(near, zip(*both, strict=True), strict=True)
         )
         names = labels[box]
         part = (names == scapula) | (names == humerus)
-        cut = [(s.start == 0, s.stop == n) for s, n in zip(box, labels.shape, strict=True)]
+        cut = [(s.start == 0, s.stop >= n) for s, n in zip(box, labels.shape, strict=True)]
         head = _head(part, cut, spacing_mm, rule) & (part | (names == 0))
         if not head.any():
             continue
