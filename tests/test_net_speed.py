@@ -16,9 +16,10 @@ from scipy import ndimage
 from torch import nn
 
 from net_fixtures import TINY_NET
+from petbone.anatomy import BY_NAME
 from petbone.components import label_boxes
 from petbone.net.border import BorderRule, Guide, draw_border, grown, tidy
-from petbone.net.coarse import _both_ways, block_means, hu_on, net_grid
+from petbone.net.coarse import _look, _windows, block_means, hu_on, net_grid
 from petbone.net.pages import kept_pages
 from petbone.net.unet import build_unet, convolved, normalised, pointwise
 from petbone.volume import Grid
@@ -55,20 +56,36 @@ def test_a_field_without_variation_stays_finite():
         assert torch.isfinite(normalised(torch.full((1, 4, 8, 8, 8), 3.0), nn.GroupNorm(2, 4))).all()
 
 
-def test_both_ways_are_the_mean_of_the_two():
+def test_a_mirrored_look_is_told_of_the_image_itself():
+    """Of a field that is its own mirror image both looks say the same, left for right."""
     torch.manual_seed(0)
     model = build_unet(TINY_NET).eval()
-    hu = torch.randn(1, 1, 16, 16, 24) * 300
+    hu = torch.randn(1, 1, 16, 16, 32) * 300
+    hu = hu + hu.flip(2)
     with torch.inference_mode():
-        chance, which, _ = _both_ways(model, hu)
-    with torch.enable_grad():  # the plain way
-        one, two = model(hu), model(hu.flip(2))
-    expected = ((one.bone[0, 0] + two.bone[0, 0].flip(0)) / 2).sigmoid()
-    assert (chance - expected).abs().max() < 1e-5
-    # The skull has no side: its share is the mean of the two.
-    skull = (one.which[0].softmax(0)[0] + two.which[0].softmax(0)[0].flip(0)) / 2
-    assert (which[0] - skull).abs().max() < 1e-5
-    assert (which.sum(0) - 1).abs().max() < 1e-5
+        (bone, which, way), (bone_back, which_back, way_back) = (_look(model, hu, m) for m in (False, True))
+    assert torch.allclose(bone_back, bone.flip(0), atol=1e-5)
+    skull, left, right = (BY_NAME[name].id - 1 for name in ("skull", "hip_left", "hip_right"))
+    assert torch.allclose(which_back[skull], which[skull].flip(0), atol=1e-5)
+    assert torch.allclose(which_back[left], which[right].flip(0), atol=1e-5)
+    assert torch.allclose(way_back, way.flip(1) * torch.tensor([-1.0, 1, 1])[:, None, None, None], atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [16, 30, 84, 106, 200, 286, 450, 1000])
+def test_windows_cover_all_evenly(length):
+    windows = _windows(length, (96, 112, 128), 12, 16)
+    assert windows[0][0].start == 0
+    assert windows[-1][0].stop == length or length < 16
+    total = np.zeros(length)
+    for part, weight in windows:
+        assert part.start % 2 == 0
+        assert (part.stop - part.start) % 16 == 0
+        assert len(weight) == part.stop - part.start
+        total[part] += weight
+    assert total.min() > 0
+    if length > 128:
+        assert min(a.stop - b.start for (a, _), (b, _) in itertools.pairwise(windows)) >= 11
+    assert sum(len(weight) for _, weight in windows) <= 1.35 * length + 96
 
 
 def test_more_threads_draw_and_tidy_the_same():

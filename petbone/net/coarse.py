@@ -7,14 +7,14 @@ within `MAX_TILT_DEG` of RAS and at right angles, along RAS itself otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage, sparse
+from scipy import ndimage, sparse, special
 
 from petbone.anatomy import BONES, BY_NAME
 from petbone.net.unet import CENTRE_UNIT_MM, BoneNet
@@ -208,42 +208,40 @@ def _body_box(hu: F32, multiple: int) -> tuple[slice, slice, slice]:
     return box[0], box[1], slice(0, hu.shape[2])
 
 
-def _windows(length: int, window: int, stride: int) -> Iterator[tuple[slice, F32]]:
-    """Overlapping windows along z and their weights: flat in the middle, low at cut ends."""
-    starts = [*range(0, max(1, length - window), stride), max(0, length - window)]
-    for start in dict.fromkeys(starts):
-        size = min(window, length)
+def _windows(length: int, sizes: tuple[int, ...], overlap: int, multiple: int) -> list[tuple[slice, F32]]:
+    """Windows along z, evenly spaced, that overlap by `overlap` or more, and their weights: flat in the
+    middle, low at cut ends. Of the `sizes` the one that comes to the fewest slices in all."""
+    plans = []
+    for most in sizes:
+        size = min(most, length // multiple * multiple)
+        count = 1 if length <= size else -(-(length - size) // max(size - overlap, 1)) + 1
+        plans.append((count * size, size, count))
+    _, size, count = min(plans)
+    found = []
+    for n in range(count):
+        # Even: answers have half the slices.
+        start = round((length - size) * n / max(count - 1, 1) / 2) * 2
         weight = np.ones(size, np.float32)
         ramp = np.linspace(0.02, 1, RAMP, dtype=np.float32)[: size // 2]
         if start > 0:
             weight[: len(ramp)] = ramp
         if start + size < length:
             weight[-len(ramp) :] = ramp[::-1]
-        yield slice(start, start + size), weight
+        found.append((slice(start, start + size), weight))
+    return found
 
 
-def _both_ways(model: BoneNet, hu: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Mean of what the net says of (1, 1, X, Y, Z) and of its mirror image, left for right: chance of bone
-    (X, Y, Z), of each name and way to the middle (n, X/2, Y/2, Z/2).
-
-    A skeleton is nearly symmetric: the second look costs as much as the first and steadies the votes.
-    """
+def _look(model: BoneNet, hu: torch.Tensor, mirrored: bool) -> tuple[torch.Tensor, ...]:
+    """What the net says of (1, 1, X, Y, Z), or of its mirror image, left for right, told of the image itself:
+    logit of bone (X, Y, Z), chance of each name, and way to the middle (n, X/2, Y/2, Z/2)."""
+    answer = model(hu.flip(2) if mirrored else hu)
+    bone, which, centre = answer.bone[0, 0].float(), answer.which[0].float(), answer.centre[0].float()
+    which = which.softmax(0)
+    if not mirrored:
+        return bone, which, centre
     sides = [_MIRRORED.get(bone, bone) - 1 for bone in range(1, model.config.classes + 1)]
     across = torch.tensor([-1.0, 1.0, 1.0], device=hu.device)[:, None, None, None]
-    (bone, which, centre), (bone_back, which_back, centre_back) = (
-        _one_way(model, image) for image in (hu, hu.flip(2))
-    )
-    return (
-        ((bone + bone_back.flip(0)) / 2).sigmoid(),
-        (which + which_back[sides].flip(1)) / 2,
-        (centre + across * centre_back.flip(1)) / 2,
-    )
-
-
-def _one_way(model: BoneNet, hu: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Logit of bone, chance of each name, way to the middle."""
-    answer = model(hu)
-    return answer.bone[0, 0].float(), answer.which[0].float().softmax(0), answer.centre[0].float()
+    return bone.flip(0), which[sides].flip(1), across * centre.flip(1)
 
 
 def ask(
@@ -251,13 +249,17 @@ def ask(
     hu: F32,
     grid: Grid,
     device: torch.device,
-    window: int = 96,
-    stride: int = 84,
+    sizes: tuple[int, ...] = (96, 112, 128),
+    overlap: int = 12,
     progress: Callable[[float], None] | None = None,
     workers: int = 1,
 ) -> Coarse:
     """Run the net over a volume on its grid, in overlapping windows along z, `workers` threads at a time; how
-    many they are changes nothing in the answer."""
+    many they are changes nothing in the answer.
+
+    The mean of two looks is taken, at each window and at its mirror image: a skeleton is nearly symmetric, so
+    the second costs as much as the first and steadies the votes.
+    """
     box = _body_box(hu, model.config.multiple)
     inner = hu[box]
     x, y, z = inner.shape
@@ -266,21 +268,23 @@ def ask(
     centre = np.zeros((3, x // 2, y // 2, z // 2), np.float32)
     total = np.zeros(z, np.float32)
     multiple = model.config.multiple
-    windows = list(_windows(z, min(window, z // multiple * multiple), stride))
+    windows = _windows(z, sizes, overlap, multiple)
 
     @torch.inference_mode()
-    def tell(part: slice) -> tuple[F32, ...]:
+    def tell(look: tuple[slice, bool]) -> tuple[F32, ...]:
+        part, mirrored = look
         tensor = torch.from_numpy(np.ascontiguousarray(inner[:, :, part]))[None, None].to(device)
-        return tuple(answer.cpu().numpy() for answer in _both_ways(model, tensor))
+        return tuple(answer.cpu().numpy() for answer in _look(model, tensor, mirrored))
 
     with ThreadPoolExecutor(workers) as pool:
-        answers = pool.map(tell, (part for part, _ in windows))
-        for n, ((part, weight), (chance, which_here, centre_here)) in enumerate(
-            zip(windows, answers, strict=True)
-        ):
+        answers = pool.map(tell, ((part, mirrored) for part, _ in windows for mirrored in (False, True)))
+        for n, (part, weight) in enumerate(windows):
+            logit, which_here, centre_here = (
+                (one + other) / 2 for one, other in zip(next(answers), next(answers), strict=True)
+            )
             half = slice(part.start // 2, part.stop // 2)
             pair = weight.reshape(-1, 2).mean(1)
-            bone[:, :, part] += chance * weight
+            bone[:, :, part] += special.expit(logit) * weight
             which[..., half] += which_here * pair
             centre[..., half] += centre_here * pair
             total[part] += weight

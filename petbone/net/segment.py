@@ -33,10 +33,11 @@ DROPPED_ML = 3.0  # of what looked like bone; less is left out without a word
 
 @dataclass(frozen=True)
 class SegmentConfig:
-    """Options of a segmentation; `window` and `stride` are z voxels of the net's 4 mm grid."""
+    """Options of a segmentation; `windows`, of which the best size is taken, and `overlap` are z voxels of
+    the net's 4 mm grid."""
 
-    window: int = 96
-    stride: int = 84
+    windows: tuple[int, ...] = (96, 112, 128)
+    overlap: int = 12
     name: NameRule = field(default_factory=NameRule)
     border: BorderRule = field(default_factory=BorderRule)
     refine: RefineRule = field(default_factory=RefineRule)
@@ -166,8 +167,8 @@ class Segmenter:
                 hu_on(view, grid, target),
                 target,
                 self.device,
-                self.config.window,
-                self.config.stride,
+                self.config.windows,
+                self.config.overlap,
                 progress,
                 workers,
             )
