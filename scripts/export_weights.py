@@ -3,7 +3,7 @@
 python scripts/export_weights.py runs/first/checkpoint.pt out.safetensors --fine runs/fine/checkpoint.pt
 python scripts/export_weights.py now.safetensors out.safetensors --fine runs/fine/checkpoint.pt
 
-Either net may come from a weights file instead: the second line keeps its coarse net and takes a new fine one.
+Either net may come from a weights file instead: the second line keeps the coarse net of one.
 """
 
 from __future__ import annotations

@@ -49,18 +49,24 @@ def name_heads(
         scapula, humerus = BY_NAME[f"scapula_{side}"].id, BY_NAME[f"humerus_{side}"].id
         if scapula not in boxes:
             continue
-        # What of the humerus is further away is its shaft.
-        grow = np.ceil(rule.head_mm / spacing_mm).astype(int)
-        near = [slice(max(0, s.start - n), s.stop + n) for s, n in zip(boxes[scapula], grow, strict=True)]
-        both = [boxes.get(humerus, boxes[scapula]), boxes[scapula]]
+        both = [boxes[scapula], boxes.get(humerus, boxes[scapula])]
         box = tuple(
-            slice(max(a.start, min(s.start for s in axis)), min(a.stop, max(s.stop for s in axis)))
-            for a, axis in zip(near, zip(*both, strict=True), strict=True)
+            slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*both, strict=True)
         )
         names = labels[box]
         part = (names == scapula) | (names == humerus)
-        cut = [(s.start == 0, s.stop >= n) for s, n in zip(box, labels.shape, strict=True)]
-        head = _head(part, cut, spacing_mm, rule) & (part | (names == 0))
+        # What of the humerus is further away than its head is shaft.
+        grow = np.ceil(rule.head_mm / spacing_mm).astype(int)
+        near = tuple(
+            slice(max(0, s.start - n - outer.start), min(outer.stop, s.stop + n) - outer.start)
+            for s, n, outer in zip(boxes[scapula], grow, box, strict=True)
+        )
+        cut = [
+            (outer.start + s.start == 0, outer.start + s.stop == n)
+            for s, outer, n in zip(near, box, labels.shape, strict=True)
+        ]
+        head = np.zeros_like(part)
+        head[near] = _head(part[near], cut, spacing_mm, rule) & (part[near] | (names[near] == 0))
         if not head.any():
             continue
         pieces = connected(part & ~head, 26)
