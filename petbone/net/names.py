@@ -88,7 +88,7 @@ def neighbour_means(mask: npt.NDArray[np.bool_]) -> sparse.csr_matrix:
         rows.append(here[seen])
         columns.append(there[seen])
     row, column = np.concatenate(rows), np.concatenate(columns)
-    alone = np.setdiff1d(here, row)
+    alone = np.flatnonzero(np.bincount(row, minlength=len(here)) == 0)
     row, column = np.append(row, alone), np.append(column, alone)
     ones = np.ones(len(row), np.float32)
     matrix = sparse.csr_matrix((ones, (row, column)), shape=(len(here), len(here)))

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 
+from petbone.components import label_boxes
 from petbone.net.border import FINE_STEPS, NOT_BONE, FineGuide, Guide
 from petbone.net.coarse import AIR_HU, F32
 from petbone.net.fine import FineNet, told_channels
@@ -206,9 +207,10 @@ def _middles_mm(guide: Guide, spacing_mm: F64) -> F32:
     """Middles (256, 3) of the coarse vertebrae, mm along the CT's axes; NaN for all other labels."""
     middle_mm = np.full((256, 3), np.nan, np.float32)
     kinds = kind_of_label()
-    for label in np.unique(guide.labels):
+    for label, box in label_boxes(guide.labels).items():
         if kinds[label] == VERTEBRA_KIND:
-            index = np.argwhere(guide.labels == label).mean(0)
+            inside = np.argwhere(guide.labels[box] == label)
+            index = (inside + [s.start for s in box]).mean(0)
             middle_mm[label] = (index - guide.offset) / guide.scale * spacing_mm
     return middle_mm
 
