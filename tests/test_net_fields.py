@@ -14,7 +14,7 @@ from petbone.labels import LabelTable
 from petbone.net.coarse import Coarse, canonical
 from petbone.net.names import Named, name_voxels
 from petbone.net.segment import Segmenter
-from petbone.net.sides import Sides, aorta_ml, liver_ml, side_note
+from petbone.net.sides import Sides, aorta_ml, liver_ml, side_note, thinned
 from petbone.phantom import SMALL, make_patient
 from petbone.volume import Grid, Unit, Volume
 
@@ -163,10 +163,10 @@ def test_a_mirrored_chest_without_liver_is_noticed_by_aorta_and_heart(shared):
     depth = ct.grid.shape[2]
     box = (slice(None), slice(None), slice(depth // 2, depth))
     ct, bones = ct.cropped(box), bones.cropped(box)
-    assert liver_ml(ct, bones) == Sides(0, 0)
-    aorta, heart = aorta_ml(ct, bones)
+    assert liver_ml(thinned(ct, bones)) == Sides(0, 0)
+    aorta, heart = aorta_ml(thinned(ct, bones))
     assert aorta.left > 3 * aorta.right
-    for here, there in zip((aorta, heart), aorta_ml(mirrored(ct), mirrored(bones)), strict=True):
+    for here, there in zip((aorta, heart), aorta_ml(thinned(mirrored(ct), mirrored(bones))), strict=True):
         # The blocks of the thinned grid begin at the other side.
         assert (there.right, there.left) == pytest.approx((here.left, here.right), abs=8, rel=0.1)
     assert side_note(ct, bones) is None
@@ -179,5 +179,5 @@ def test_where_there_is_no_liver_nothing_is_said(patient):
     for part in (slice(depth * 3 // 4, depth), slice(0, depth // 4)):
         box = (slice(None), slice(None), part)
         ct, bones = mirrored(patient.ct.cropped(box)), mirrored(patient.bones.cropped(box))
-        assert liver_ml(ct, bones) == Sides(0, 0)
+        assert liver_ml(thinned(ct, bones)) == Sides(0, 0)
         assert side_note(ct, bones) is None

@@ -93,13 +93,14 @@ def count_levels(
         sides, chain = _decide(column, spine, scene, rule)
     given = family.copy()
     _name_vertebrae(given, spine, points, column, chain, chances)
-    cut = _name_cut_ends(given, spine, points, column, chain, step_mm, rule)
-    beside, beyond = _off_column(index[spine], points[spine], column, shape, rule)
+    line = column.project(points[spine]) if len(column.along_mm) else (np.zeros(0), np.zeros((0, 3)))
+    cut = _name_cut_ends(given, spine, line, column, chain, step_mm, rule)
+    beside, beyond = _off_column(index[spine], points[spine], line, column, shape, rule)
     ids = np.array(FAMILIES[VERTEBRA])
     given[spine[beyond]] = ids[chances[spine[beyond]][:, ids - 1].argmax(1)]
     given[spine[beside]] = 0
     given[_below_neck(index, family, column, chain, shape, step_mm)] = 0
-    merged = _part_ribs(given, spine, points, column, chain, rule)
+    merged = _part_ribs(given, spine, line, chain, rule)
     tally = Tally(rule.candidate)
     for k, level in enumerate(chain.levels):
         tally.note(level, chain.chances[k], LEVELS)
@@ -264,7 +265,13 @@ def _all_moved(by: int) -> tuple[int, ...]:
 
 
 def _name_cut_ends(
-    given: U8, spine: Ints, points: F64, column: Column, chain: Chain, step_mm: float, rule: LevelRule
+    given: U8,
+    spine: Ints,
+    line: tuple[F64, F64],
+    column: Column,
+    chain: Chain,
+    step_mm: float,
+    rule: LevelRule,
 ) -> dict[int, int]:
     """Rename what of the vertebra beyond the first or last was taken for part of it.
 
@@ -274,7 +281,7 @@ def _name_cut_ends(
     count = len(column.along_mm)
     if count < 2:
         return {}
-    along, way = column.project(points[spine])
+    along, way = line
     aside = np.linalg.norm(way, axis=1)
     # Votes of the neighbour's draw the outermost middle outwards: it lies no further off than a usual step.
     steps = np.diff(column.along_mm)
@@ -310,14 +317,14 @@ def _below_neck(
 
 
 def _part_ribs(
-    given: U8, spine: Ints, points: F64, column: Column, chain: Chain, rule: LevelRule
+    given: U8, spine: Ints, line: tuple[F64, F64], chain: Chain, rule: LevelRule
 ) -> dict[str, set[int]]:
     """Rename what of a thoracic vertebra is so far to a side that it is its rib; returns, by side, of which
     vertebrae there was any."""
     found: dict[str, set[int]] = {"left": set(), "right": set()}
     if not chain.levels:
         return found
-    across = column.project(points[spine])[1][:, 0]
+    across = line[1][:, 0]
     for name, sign in (("left", -1), ("right", 1)):
         aside = sign * across
         for k, level in enumerate(chain.levels):
@@ -330,7 +337,12 @@ def _part_ribs(
 
 
 def _off_column(
-    index: Ints, points: F64, column: Column, shape: tuple[int, ...], rule: LevelRule
+    index: Ints,
+    points: F64,
+    line: tuple[F64, F64],
+    column: Column,
+    shape: tuple[int, ...],
+    rule: LevelRule,
 ) -> tuple[Ints, Ints]:
     """Which voxels of vertebrae lie so far beside the column that they are none (a kidney, a bowel loop), and
     which so far beyond its ends that they are of vertebrae that were not counted."""
@@ -346,7 +358,7 @@ def _off_column(
         return np.asarray((away > rule.far_mm) | (nearest[piece] > rule.piece_mm))
 
     beside = far(column.aside(points))
-    away = far(np.linalg.norm(column.project(points)[1], axis=1))
+    away = far(np.linalg.norm(line[1], axis=1))
     return np.flatnonzero(beside), np.flatnonzero(away & ~beside)
 
 

@@ -47,7 +47,7 @@ class Sides:
 
 
 @dataclass(frozen=True, eq=False)
-class _Thinned:
+class Thinned:
     """A CT and its bones on a grid of about `STEP_MM`, x to the right, y to the front."""
 
     hu: F32
@@ -56,10 +56,12 @@ class _Thinned:
 
     @property
     def voxel_ml(self) -> float:
+        """Volume of a voxel."""
         return float(np.prod(self.spacing_mm)) / 1000
 
 
-def _thinned(ct: Volume, bones: Volume) -> _Thinned:
+def thinned(ct: Volume, bones: Volume) -> Thinned:
+    """`bones` on the grid of `ct`, as a network or anybody named them."""
     view, grid, _, _ = canonical(ct)
     labels, _, _, _ = canonical(bones)
     skip = np.maximum(STEP_MM / 2 // grid.spacing_mm, 1).astype(int)
@@ -67,18 +69,11 @@ def _thinned(ct: Volume, bones: Volume) -> _Thinned:
     factor = np.maximum(np.round(STEP_MM / (grid.spacing_mm * skip)), 1).astype(int)
     hu = block_means(view[thin], (int(factor[0]), int(factor[1]), int(factor[2])))
     labels = labels[thin][tuple(slice(None, None, int(n)) for n in factor)]
-    return _Thinned(hu, labels, grid.spacing_mm * skip * factor)
+    return Thinned(hu, labels, grid.spacing_mm * skip * factor)
 
 
-def liver_ml(ct: Volume, bones: Volume) -> Sides:
-    """What is deep in solid tissue beside the lower chest and upper loin.
-
-    `bones` on the grid of `ct`, as a network or anybody named them.
-    """
-    return _liver(_thinned(ct, bones))
-
-
-def _liver(scan: _Thinned) -> Sides:
+def liver_ml(scan: Thinned) -> Sides:
+    """What is deep in solid tissue beside the lower chest and upper loin."""
     spacing = scan.spacing_mm
     middle = np.argwhere(np.isin(scan.labels, LIVER_LEVELS))
     if len(middle) * np.prod(spacing) < 20_000:  # a vertebra
@@ -96,13 +91,9 @@ def _liver(scan: _Thinned) -> Sides:
     return Sides(float(left * scan.voxel_ml), float(right * scan.voxel_ml))
 
 
-def aorta_ml(ct: Volume, bones: Volume) -> tuple[Sides, Sides]:
+def aorta_ml(scan: Thinned) -> tuple[Sides, Sides]:
     """What is no lung and no bone where the descending aorta lies or would lie, and where the heart does,
     beside the middles of the vertebrae of the chest."""
-    return _aorta(_thinned(ct, bones))
-
-
-def _aorta(scan: _Thinned) -> tuple[Sides, Sides]:
     tissue = (scan.hu > TISSUE_HU) & (scan.labels == 0)
     found = np.zeros((2, 2))  # aorta and heart; left and right
     for level in AORTA_LEVELS:
@@ -126,8 +117,8 @@ def _aorta(scan: _Thinned) -> tuple[Sides, Sides]:
 def side_note(ct: Volume, bones: Volume) -> str | None:
     """A warning where liver, or aorta and heart, seem to lie on the wrong side; None where they do not, or
     cannot be told."""
-    scan = _thinned(ct, bones)
-    liver = _liver(scan)
+    scan = thinned(ct, bones)
+    liver = liver_ml(scan)
     if liver.right >= LEAST_ML and liver.right >= RATIO * liver.left:
         return None
     if liver.left >= LEAST_ML and liver.left >= RATIO * liver.right:
@@ -135,7 +126,7 @@ def side_note(ct: Volume, bones: Volume) -> str | None:
             f"the liver seems to lie on the left ({liver.left:.0f} mL deep in solid tissue there, "
             f"{liver.right:.0f} mL on the right)"
         )
-    aorta, heart = _aorta(scan)
+    aorta, heart = aorta_ml(scan)
     swapped = aorta.right >= LEAST_AORTA_ML and aorta.right >= AORTA_RATIO * aorta.left
     if swapped and heart.right >= HEART_RATIO * heart.left:
         return _note(
