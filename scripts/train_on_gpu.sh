@@ -14,23 +14,21 @@ skeleton=$1 lumbosacral=$2 work=$3 minutes=$4 seed=$5
 export PYTHONPATH=. PYTHONUNBUFFERED=1 OMP_NUM_THREADS=2
 cores=$(nproc)
 python3=$(command -v python3)
-mkdir -p "$work"
-if [ ! -f "$work/built" ]; then
-  "$python3" scripts/build_anatomy.py --meshes "$skeleton" --lumbosacral "$lumbosacral" \
-    --cache "$work/anatomy" --jobs "$cores"
-  "$python3" scripts/build_fine_anatomy.py --meshes "$skeleton" --lumbosacral "$lumbosacral" \
-    --base "$work/anatomy" --cache "$work/anatomy_fine" --jobs "$cores"
-  touch "$work/built"
-fi
-sed "s/^seed = .*/seed = $seed/" configs/train_synthetic.toml > "$work/train.toml"
-# One process makes a coarse sample in 0.2 to 0.4 s, a fine patch in about as much.
-workers=$(( cores > 3 ? (cores - 2) / 2 : 1 ))
 start=petbone/weights/bones.safetensors
+mkdir -p "$work"
+"$python3" scripts/build_anatomy.py --meshes "$skeleton" --lumbosacral "$lumbosacral" \
+  --cache "$work/anatomy" --jobs "$cores"
+sed "s/^seed = .*/seed = $seed/" configs/train_synthetic.toml > "$work/train.toml"
+# Coarse samples are rendered on the GPU, fine patches by the other cores: neither waits for the other.
 "$python3" scripts/train_bones.py "$work/train.toml" --anatomies "$work/anatomy" --out "$work/coarse" \
-  --minutes "$minutes" --workers "$workers" --start-from "$start" &
+  --minutes "$minutes" --workers 0 --start-from "$start" &
 coarse=$!
-"$python3" scripts/train_fine.py --cache "$work/anatomy_fine" --out "$work/fine" --minutes "$minutes" \
-  --workers "$workers" --batch 2 --seed "$seed" --start-from "$start" &
+SECONDS=0
+"$python3" scripts/build_fine_anatomy.py --meshes "$skeleton" --lumbosacral "$lumbosacral" \
+  --base "$work/anatomy" --cache "$work/anatomy_fine" --jobs "$cores"
+left=$("$python3" -c "print(max(0.2, $minutes - $SECONDS / 60))")
+"$python3" scripts/train_fine.py --cache "$work/anatomy_fine" --out "$work/fine" --minutes "$left" \
+  --workers $(( cores > 3 ? cores - 2 : 1 )) --batch 4 --seed "$seed" --start-from "$start" &
 fine=$!
 wait "$coarse"
 wait "$fine"

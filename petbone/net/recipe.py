@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -177,7 +178,9 @@ def sources_of(recipe: Recipe, out: Path, say: Callable[[str], None]) -> Sources
         files = sorted(folder.glob("*.npz"))
         if not files:
             raise InputError(f"{folder}: no anatomies (.npz) in it; make them with scripts/build_anatomy.py")
-        found += [Anatomy.load(path) for path in files]
+        # Unpacking leaves the interpreter's lock to others: threads share it.
+        with ThreadPoolExecutor() as pool:
+            found += pool.map(Anatomy.load, files)
     cases: tuple[Path, ...] = ()
     if recipe.cases is not None:
         cases = prepare(recipe.cases, out / CASES_FOLDER, recipe.labels, recipe.annotated, say)

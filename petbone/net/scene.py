@@ -48,6 +48,7 @@ class SynthConfig:
     warp_spacing_mm: float = 64.0
     fat_mm: tuple[float, float] = (2.0, 45.0)
     bone_threshold: float = 0.40
+    organ_slide_mm: float = 16.0  # sd; breathing and habit move organs along the spine by a vertebra
     variants: float = 1.0  # factor of the shares in `variants.py`; 0 for the plain body in empty air
 
 
@@ -99,6 +100,7 @@ class Scene:
     implant: Implant | None = None
     clutter: Clutter = field(default_factory=Clutter)
     vessels: Vessels = field(default_factory=Vessels)
+    organs_mm: F64 = field(default_factory=lambda: np.zeros(1))  # (Z,) standard z of the organs less the bones'
 
 
 def _smooth(rng: np.random.Generator, length: int, knots: int, sd: float) -> F64:
@@ -242,8 +244,16 @@ def draw_scene(
         return scene
     head_mm = (HEAD_MM - centre[2]) * scale[2]
     clutter = draw_clutter(rng, head_mm, shape[2] * config.spacing_mm / 2)
-    scene = replace(scene, clutter=clutter, vessels=draw_vessels(rng))
+    # Of a stream of its own, so that the rest of a sample is what it would be without.
+    slide = config.organ_slide_mm * _organ_slide(np.random.default_rng([scene.seed, 2]), length, knots)
+    scene = replace(scene, clutter=clutter, vessels=draw_vessels(rng), organs_mm=slide)
     return with_variants(rng, scene, anatomy, config.variants)
+
+
+def _organ_slide(rng: np.random.Generator, length: int, knots: int) -> F64:
+    """How far organs lie along the spine from where they usually do, (Z,) in standard deviations: all of them
+    together, as with breath, and each part of the trunk by itself."""
+    return rng.normal(0, 0.85) + _smooth(rng, length, knots, 0.55)
 
 
 def _rotation(angles: F64) -> F64:

@@ -26,6 +26,16 @@ from petbone.net.vessels import Front, with_vessels
 
 PLACE_ORIGIN_MM = (0.0, -100.0, 1200.0)
 PLACE_UNIT_MM = 100.0
+ORGANS = (
+    Tissue.LUNG,
+    Tissue.MEDIASTINUM,
+    Tissue.HEART,
+    Tissue.LIVER,
+    Tissue.SPLEEN,
+    Tissue.KIDNEY,
+    Tissue.STOMACH,
+    Tissue.BOWEL,
+)
 SPINE_DEPTH_MM = 40.0  # from the middle of a vertebra to what lies in front of it
 
 
@@ -55,9 +65,10 @@ class Synthesizer:
         self._dense = []
         self._sharp = []
         for anatomy in anatomies:
-            dense = np.stack([anatomy.cortex, anatomy.spongiosa, anatomy.outside_mm]).astype(np.float32)
-            dense[:2] /= 255
-            self._dense.append(torch.from_numpy(dense)[None].to(self.device))
+            maps = np.stack([anatomy.cortex, anatomy.spongiosa, anatomy.outside_mm])
+            dense = torch.from_numpy(maps)[None].to(self.device).float()
+            dense[:, :2] /= 255
+            self._dense.append(dense)
             sharp = np.stack([anatomy.labels, anatomy.tissue])
             self._sharp.append(torch.from_numpy(sharp).to(self.device))
         self._spine = [torch.from_numpy(a.spine_y_mm()).float().to(self.device) for a in anatomies]
@@ -158,6 +169,11 @@ class Synthesizer:
         near = index.round().long().clamp(torch.zeros_like(size), size - 1)
         flat = (near[0] * size[1] + near[1]) * size[2] + near[2]
         label, tissue = (m.reshape(-1)[flat] for m in self._sharp[scene.anatomy])
+        if len(scene.organs_mm) == anatomy.labels.shape[2]:
+            slide = torch.from_numpy(scene.organs_mm / anatomy.spacing_mm).float().to(self.device)
+            at_z = (near[2] + slide[near[2]].round().long()).clamp(torch.zeros_like(size[2]), size[2] - 1)
+            slid = self._sharp[scene.anatomy][1].reshape(-1)[flat - near[2] + at_z]
+            tissue = torch.where(_is_organ(tissue) & _is_organ(slid), slid, tissue)
         beyond = ((index < -1) | (index > size)).any(0)
         # Past the head, the thighs or the elbows the map ends: the border goes on for soft tissue only.
         bone = torch.where(beyond, torch.zeros_like(dense[:2]), dense[:2])
@@ -275,6 +291,14 @@ class Synthesizer:
             outside = patient[0].square() + patient[1].square() > radius**2
             hu = torch.where(outside, torch.full_like(hu, AIR_HU), hu)
         return hu.clamp(-1024, 3071)
+
+
+def _is_organ(tissue: Tensor) -> Tensor:
+    """What fills the trunk: the same cavity may hold more or less of each."""
+    found = torch.zeros_like(tissue, dtype=torch.bool)
+    for kind in ORGANS:
+        found |= tissue == kind
+    return found
 
 
 def _limed(hu: Tensor, mask: Tensor, spots: Tensor, share: float, bright: float) -> Tensor:
