@@ -6,7 +6,7 @@
 # SKELETON and LUMBOSACRAL are folders of meshes. WORK keeps the bodies and the runs, so that the same command with
 # the same seed goes on where it stopped. It leaves WORK/bones.safetensors, with both new nets, and new_coarse and
 # new_fine.safetensors, each with the packaged other one: benchmarks/segmentation.py tells which is best. MINUTES are
-# those of the training; building the bodies takes two more on 16 cores. Needs python with torch, numpy, scipy,
+# those of the training; building the coarse bodies takes about two more on 16 cores, and the fine net begins four later. Needs python with torch, numpy, scipy,
 # safetensors.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,7 +19,7 @@ mkdir -p "$work"
 "$python3" scripts/build_anatomy.py --meshes "$skeleton" --lumbosacral "$lumbosacral" \
   --cache "$work/anatomy" --jobs "$cores"
 sed "s/^seed = .*/seed = $seed/" configs/train_synthetic.toml > "$work/train.toml"
-# Coarse samples are rendered on the GPU, fine patches by the other cores: neither waits for the other.
+# Samples are rendered on the GPU: processes that render fine patches beside it made a step four times as slow.
 "$python3" scripts/train_bones.py "$work/train.toml" --anatomies "$work/anatomy" --out "$work/coarse" \
   --minutes "$minutes" --workers 0 --start-from "$start" &
 coarse=$!
@@ -28,7 +28,7 @@ SECONDS=0
   --base "$work/anatomy" --cache "$work/anatomy_fine" --jobs "$cores"
 left=$("$python3" -c "print(max(0.2, $minutes - $SECONDS / 60))")
 "$python3" scripts/train_fine.py --cache "$work/anatomy_fine" --out "$work/fine" --minutes "$left" \
-  --workers $(( cores > 3 ? cores - 2 : 1 )) --batch 4 --seed "$seed" --start-from "$start" &
+  --workers 0 --batch 4 --seed "$seed" --start-from "$start" &
 fine=$!
 wait "$coarse"
 wait "$fine"

@@ -150,6 +150,46 @@ def test_a_big_belly_leaves_the_spine_alone():
     assert (big.hu > -500).sum() > (slim.hu > -500).sum()
 
 
+def test_organs_slide_and_bones_and_walls_stay():
+    """A lung over a liver in a wall of muscle: 20 mm up in the standard body is 20 mm down in the patient."""
+    anatomy = tiny_anatomy()
+    tissue = anatomy.tissue.copy()
+    tissue[15:30, 27:33, 10:40] = Tissue.LIVER
+    tissue[15:30, 27:33, 25:40] = Tissue.LUNG
+    synthesizer = Synthesizer([replace(anatomy, tissue=tissue)], PLAIN)
+    scene = plain_scene()
+    still, none, slid = (
+        synthesizer.render(replace(scene, organs_mm=slide))
+        for slide in (np.zeros(1), np.zeros(anatomy.labels.shape[2]), np.full(anatomy.labels.shape[2], 20.0))
+    )
+    assert torch.equal(still.hu, none.hu)
+    assert torch.equal(still.bone, slid.bone)
+    assert torch.equal(still.place, slid.place)
+    x, y, _ = still.place
+    inside = (x.abs() < 0.2) & (y > 0.22) & (y < 0.38) & (still.bone == 0)
+    lung, more = ((one.hu < -500) & inside for one in (still, slid))
+    assert not (lung & ~more).any()
+    end_mm = [float(still.place[2][one].quantile(0.02)) * 100 for one in (lung, more)]
+    assert end_mm[0] - end_mm[1] == pytest.approx(20, abs=PLAIN.spacing_mm)
+
+
+def test_organs_slide_by_as_much_as_asked():
+    """And whether they do changes nothing else of a scene."""
+    anatomy = tiny_anatomy()
+    config = replace(TINY_SYNTH, organ_slide_mm=16.0)
+    means = []
+    for seed in range(300):
+        scene = draw_scene(np.random.default_rng(seed), [anatomy], config)
+        means.append(scene.organs_mm[25])
+        if seed < 5:
+            fixed = draw_scene(np.random.default_rng(seed), [anatomy], replace(config, organ_slide_mm=0.0))
+            assert not fixed.organs_mm.any()
+            assert fixed.clutter == scene.clutter
+            assert np.array_equal(fixed.bone_gain, scene.bone_gain)
+    assert np.std(means) == pytest.approx(16.0, rel=0.2)
+    assert abs(np.mean(means)) < 4
+
+
 def test_an_absent_bone_is_soft_tissue():
     scene = plain_scene()
     synthesizer = Synthesizer([tiny_anatomy()], PLAIN)

@@ -173,7 +173,7 @@ def sources_of(recipe: Recipe, out: Path, say: Callable[[str], None]) -> Sources
 
     Raises InputError where a folder is missing or holds nothing that can be used.
     """
-    found = []
+    found: list[Anatomy] = []
     for folder in recipe.anatomies:
         files = sorted(folder.glob("*.npz"))
         if not files:

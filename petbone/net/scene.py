@@ -100,7 +100,7 @@ class Scene:
     implant: Implant | None = None
     clutter: Clutter = field(default_factory=Clutter)
     vessels: Vessels = field(default_factory=Vessels)
-    organs_mm: F64 = field(default_factory=lambda: np.zeros(1))  # (Z,) standard z of the organs less the bones'
+    organs_mm: F64 = field(default_factory=lambda: np.zeros(1))  # (Z,) added to z for organs'
 
 
 def _smooth(rng: np.random.Generator, length: int, knots: int, sd: float) -> F64:
