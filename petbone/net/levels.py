@@ -14,7 +14,7 @@ from petbone.audit import LEVELS, Chain, ChainRule, Seen, hidden_after, number_c
 from petbone.components import connected
 from petbone.net.families import FAMILIES, RIB_LEFT, RIB_RIGHT, VERTEBRA, mean_chance, shares
 from petbone.net.instances import Column, InstanceRule, Ribs, find_column, find_ribs, reveal
-from petbone.net.stacking import number_by_order
+from petbone.net.stacking import number_by_order, second_ribs
 from petbone.net.tally import Counted, Tally
 
 F32 = npt.NDArray[np.float32]
@@ -55,6 +55,7 @@ class LevelRule:
     # A thoracic vertebra that reaches further to a side than the first holds a rib: what lies further than
     # the second. Transverse processes end 24 to 40 mm from the middle line.
     rib_mm: tuple[float, float] = (45.0, 30.0)
+    rib_ml: float = 2.0  # less may be a transverse process: no evidence of a rib, nor that there is none
     rib_sure: float = 0.6  # that such a rib is the one of its vertebra
     above_sure: float = 0.8  # that a rib which seems to hang on the vertebra above the first does so
     # What lies beyond the first or last vertebra by so much of a step between two is of the next one, which
@@ -122,7 +123,7 @@ def count_levels(
             tally.note(first, chain.chances[0] * rule.above_sure, above)
         for k in merged[one.name] - set(np.flatnonzero(one.ribs.seen).tolist()):
             tally.note(_rib_of(chain.levels[k], one.name), rule.rib_sure * chain.chances[k], hangs)
-        expected, known = _name_ribs(given, index, one, chain, column, step_mm)
+        expected, known = _name_ribs(given, index, one, chain, column, step_mm, rule)
         _note_uncounted(tally, given, one, scene, expected, known)
     return tally.counted(given, mean_chance(given, chances))
 
@@ -211,7 +212,9 @@ def _seen(
         for side, sign in zip(sides, (-1, 1), strict=True):
             across = middle[0] + sign * rule.beside_mm
             visible = inside and 0 < across < size[0]
-            ribs.append(True if side.ribs.seen[k] else False if visible else None)
+            hangs = side.ribs.seen[k]
+            small = hangs and (side.ribs.owner == k).sum() * scene.step_mm**3 < rule.rib_ml * 1000
+            ribs.append(None if small else True if hangs else False if visible else None)
         below: bool | None = None
         if sacrum is not None:
             steps_away = float(sacrum.query(middle)[0]) / pitch
@@ -369,7 +372,7 @@ def _rib_of(level: int, side: str) -> int:
 
 
 def _name_ribs(
-    given: U8, index: Ints, one: _Side, chain: Chain, column: Column, step_mm: float
+    given: U8, index: Ints, one: _Side, chain: Chain, column: Column, step_mm: float, rule: LevelRule
 ) -> tuple[F64, npt.NDArray[np.bool_]]:
     """Ribs take the number of their vertebra.
 
@@ -397,6 +400,13 @@ def _name_ribs(
         order = np.argsort(ends)
         expected = number + np.interp(number, ends[order], moved[order])
     known = (rib > 0) & (np.abs(value - expected) <= 1.0)
+    # Two ribs may hang on one vertebra, where the other's was not found.
+    if known.any():
+        away = np.linalg.norm(
+            index[here] * step_mm - column.middles_mm[ribs.owner.clip(0, len(chain.levels) - 1)], axis=1
+        )
+        least = round(rule.rib_ml * 1000 / step_mm**3)
+        known &= ~second_ribs(index[here], np.where(known, value, 0), away, least)
     guess = np.round(expected).clip(1, 12).astype(int)
     guess = number_by_order(index[here], np.where(known, value, 0), guess, step_mm)
     given[here] = np.where(known, rib, first - 1 + guess)

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from petbone.components import connected
 
+F64 = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 
 REACH_MM = 48.0
@@ -74,6 +75,30 @@ def number_by_order(index: Ints, number: Ints, guess: Ints, step_mm: float) -> I
                 aside_votes.pop(other, None)
     found = stack[at]
     return np.where(found > 0, found, guess)
+
+
+def second_ribs(index: Ints, number: Ints, away: F64, least: int) -> npt.NDArray[np.bool_]:
+    """Which of the voxels `index` (n, 3) are of a second rib under one `number` (n,; 0 is none): pieces of
+    `least` voxels and more that lie above or below another, which comes nearer to its vertebra. `away` (n,):
+    how far each voxel is from that."""
+    second = np.zeros(len(index), bool)
+    for own in (np.flatnonzero(number == one) for one in np.unique(number[number > 0])):
+        at = index[own] - index[own].min(0)
+        box = np.zeros(at.max(0) + 1, np.uint8)
+        box[tuple(at.T)] = 1
+        piece = connected(box, 26)[tuple(at.T)].astype(np.intp)
+        size = np.bincount(piece)
+        large = [n for n in np.flatnonzero(size >= least).tolist() if n]
+        if len(large) < 2:
+            continue
+        best = min(large, key=lambda n: float(away[own[piece == n]].min()))
+        columns = np.zeros(box.shape[:2], bool)
+        columns[tuple(at[piece == best, :2].T)] = True
+        for n in large:
+            part = piece == n
+            if n != best and columns[tuple(at[part, :2].T)].mean() > ONE_RIB:
+                second[own[part]] = True
+    return second
 
 
 def _in_reach(one: tuple[slice, ...], other: tuple[slice, ...], far: int, reach: int) -> bool:
