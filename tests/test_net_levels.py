@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from petbone.anatomy import BY_ID, BY_NAME, LOW_CONFIDENCE
+from petbone.audit import number_column
 from petbone.net.families import FAMILIES, RIB_LEFT, RIB_RIGHT, VERTEBRA, families
 from petbone.net.instances import InstanceRule, find_column, find_ribs
 from petbone.net.levels import LevelRule, count_levels
@@ -353,3 +354,25 @@ def test_no_skull_lies_below_the_neck(height_mm, is_skull):
     assert (result.given[: len(index)] == truth).mean() > 0.99
     assert (result.given[len(index) :] == (skull if is_skull else 0)).all()
     assert (skull in result.confidence) == is_skull
+
+
+@pytest.mark.parametrize(("rib_ml", "said"), [(0.0, True), (2.0, None)])
+def test_a_crumb_beside_the_neck_is_no_evidence_of_a_rib(monkeypatch, rib_ml, said):
+    """Two processes of C7, 1.5 mL each, are taken for ribs; those of T1 to T12 are larger."""
+    index, truth, chances, votes = thorax()
+    middle = index[truth == BY_NAME["C7"].id].mean(0).round().astype(int)
+    box = np.stack(np.meshgrid(np.arange(6, 10), [0, 1], [0, 1, 2], indexing="ij"), -1).reshape(-1, 3)
+    crumbs = np.concatenate([middle + box, middle + box * [-1, 1, 1]])
+    labels = np.repeat([BY_NAME["rib_right_1"].id, BY_NAME["rib_left_1"].id], len(box))
+    own = np.full((len(crumbs), 62), 0.001, np.float32)
+    own[np.arange(len(crumbs)), labels - 1] = 1
+    index, chances = np.concatenate([index, crumbs]), np.concatenate([chances, own])
+    votes = np.concatenate([votes, np.zeros((len(crumbs), 3), np.float32)])
+    columns = []
+    monkeypatch.setattr(
+        "petbone.net.levels.number_column",
+        lambda seen, rule: columns.append(seen) or number_column(seen, rule),
+    )
+    count_levels(index, chances, families(chances), votes, SHAPE, STEP, LevelRule(rib_ml=rib_ml))
+    assert columns[0][0].ribs == (said, said)
+    assert columns[0][1].ribs == (True, True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from petbone.net.stacking import number_by_order
+from petbone.net.stacking import number_by_order, second_ribs
 
 
 def ribs(numbers, step=6, first_z=60):
@@ -57,3 +57,24 @@ def test_a_rib_beside_the_next_one_goes_by_it():
     number = np.where(truth == 7, 7, 0)
     guess = np.where(truth == 6, 9, truth)
     assert np.array_equal(number_by_order(index, number, guess, 4.0), truth)
+
+
+def test_of_two_ribs_on_one_vertebra_the_nearer_is_its_own():
+    """Ribs 7 and 8 under one number: the one that lies farther from the vertebra is the second."""
+    index, truth = ribs([7, 8])
+    number = np.full(len(index), 8)
+    away = np.where(truth == 8, 10.0, 25.0)
+    assert np.array_equal(second_ribs(index, number, away, 10), truth == 7)
+    assert np.array_equal(second_ribs(index, number, -away, 10), truth == 8)
+    assert not second_ribs(index, truth, away, 10).any()
+    assert not second_ribs(index, np.zeros(len(index), int), away, 10).any()
+
+
+def test_a_gap_or_a_crumb_is_no_second_rib():
+    index, truth = ribs([7, 8])
+    away = np.where(truth == 8, 10.0, 25.0)
+    crumb = (truth == 8) | (index[:, 0] < 4)
+    assert not second_ribs(index[crumb], np.full(crumb.sum(), 8), away[crumb], 10).any()
+    one = index[truth == 7]
+    gap = one[(one[:, 0] < 8) | (one[:, 0] > 10)]
+    assert not second_ribs(gap, np.full(len(gap), 8), np.arange(len(gap), dtype=float), 5).any()
