@@ -23,7 +23,7 @@ DEPTH_STEP_MM = 0.1
 DEPTH_ZERO = 96
 SKIN = 100  # kind of the points behind the back, beside the values of Tissue
 
-_MAPS = ("labels", "cortex", "spongiosa", "tissue", "outside_mm")
+BASE_MAPS = ("labels", "cortex", "spongiosa", "tissue", "outside_mm")
 
 
 def pack_depth(depth_mm: npt.NDArray[np.floating]) -> U8:
@@ -67,7 +67,7 @@ class FineAnatomy:
     def save(self, folder: Path) -> None:
         """Uncompressed .npy files and a small JSON; the JSON last, so that a broken folder does not load."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in _MAPS:
+        for name in BASE_MAPS:
             np.save(folder / f"{name}.npy", getattr(self.base, name))
         for name in ("depth", "bone_points", "tissue_points", "spine_y_mm"):
             np.save(folder / f"{name}.npy", getattr(self, name))
@@ -85,7 +85,7 @@ class FineAnatomy:
         """Map what `save` wrote. Raises InputError if it is something else."""
         try:
             place = json.loads((folder / "place.json").read_text())
-            maps = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _MAPS}
+            maps = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in BASE_MAPS}
             base = Anatomy(place["name"], tuple(place["base_low_mm"]), place["base_spacing_mm"], **maps)
             return FineAnatomy(
                 base=base,

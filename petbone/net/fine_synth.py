@@ -16,12 +16,13 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from petbone.anatomy import BONES
-from petbone.net.anatomies import Anatomy, Tissue
-from petbone.net.fine_anatomy import DEPTH_STEP_MM, DEPTH_ZERO, SKIN, FineAnatomy
+from petbone.net.anatomies import Tissue
+from petbone.net.fine_anatomy import BASE_MAPS, DEPTH_STEP_MM, DEPTH_ZERO, SKIN, FineAnatomy
 from petbone.net.scene import Scene, SynthConfig, draw_scene
 from petbone.net.synth import Synthesizer
 from petbone.net.vessels import Front
 
+Map = np.ndarray | Tensor
 LOGIT_LIMIT = 6.0
 REACH_MM = 45.0  # from a vertebra's rim to its middle, at most
 LATTICE_MM = 5.0
@@ -122,7 +123,8 @@ class Detail:
 
 
 class FineSynthesizer(Synthesizer):
-    """Renders fine patches; holds no map in memory but those that the system keeps of the files."""
+    """Renders fine patches. On a CPU it holds no map in memory but those that the system keeps of the files;
+    another device holds them all (0.4 GB a body): cutting and sending them for each patch takes long."""
 
     def __init__(
         self,
@@ -139,6 +141,21 @@ class FineSynthesizer(Synthesizer):
         self.device = torch.device(device)
         self._spine = [torch.from_numpy(np.array(a.spine_y_mm)).float().to(self.device) for a in anatomies]
         self._front = [Front.of(a.base) for a in anatomies]
+        self._maps = [self._held(a) for a in anatomies]
+
+    def _held(self, anatomy: FineAnatomy) -> dict[str, Map]:
+        """The maps by name: as they are on a CPU, on the device otherwise."""
+        maps: dict[str, Map] = {name: getattr(anatomy.base, name) for name in BASE_MAPS}
+        maps["depth"] = anatomy.depth
+        if self.device.type == "cpu":
+            return maps
+        return {name: torch.from_numpy(np.array(m)).to(self.device) for name, m in maps.items()}
+
+    def _part(self, volume: Map, box: tuple[slice, slice, slice]) -> Tensor:
+        """Part of a map, on the device."""
+        if isinstance(volume, Tensor):
+            return volume[box].contiguous()
+        return torch.from_numpy(np.ascontiguousarray(volume[box])).to(self.device)
 
     def patch(self, seed: int) -> FineSample:
         """The patch of a seed."""
@@ -245,9 +262,8 @@ class FineSynthesizer(Synthesizer):
             warp_mm=np.zeros((3, 2, 2, 2), np.float32),
         )
         patient = self._patient_mm(wide)
-        base = self.fine[scene.anatomy].base
         standard = self._standard_mm(wide, patient)
-        label, cortex, spongiosa = self._nearest(base, standard, (base.labels, base.cortex, base.spongiosa))
+        label, cortex, spongiosa = self._nearest(scene, standard, ("labels", "cortex", "spongiosa"))
         solid = cortex.int() + spongiosa.int() > 128
         flat = torch.where(solid, label, torch.zeros_like(label)).flatten().long()
         count = torch.bincount(flat, minlength=256)
@@ -259,27 +275,27 @@ class FineSynthesizer(Synthesizer):
     def _look_up_fine(self, scene: Scene, standard: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Depth in mm, outside_mm (linear); label, tissue (nearest). Cuts the maps round the patch first."""
         anatomy = self.fine[scene.anatomy]
-        base = anatomy.base
-        depth = self._linear(anatomy.depth, anatomy.low_mm, anatomy.spacing_mm, standard, 0)
+        base, maps = anatomy.base, self._maps[scene.anatomy]
+        depth = self._linear(maps["depth"], anatomy.low_mm, anatomy.spacing_mm, standard, 0)
         depth_mm = (depth - DEPTH_ZERO) * DEPTH_STEP_MM * float(scene.scale.mean())
-        outside = self._linear(base.outside_mm, base.low_mm, base.spacing_mm, standard, None)
-        label, tissue = self._nearest(base, standard, (base.labels, base.tissue))
+        outside = self._linear(maps["outside_mm"], base.low_mm, base.spacing_mm, standard, None)
+        label, tissue = self._nearest(scene, standard, ("labels", "tissue"))
         return depth_mm, outside, label, tissue
 
-    def _nearest(self, base: Anatomy, standard: Tensor, maps: Sequence[np.ndarray]) -> list[Tensor]:
-        """Nearest look-up in maps of an anatomy, of which only the part round the places is read."""
+    def _nearest(self, scene: Scene, standard: Tensor, names: Sequence[str]) -> list[Tensor]:
+        """Nearest look-up in maps of the scene's anatomy, of which only the part round the places is read."""
+        base, maps = self.fine[scene.anatomy].base, self._maps[scene.anatomy]
         index, box = _crop(base.labels.shape, base.low_mm, base.spacing_mm, standard)
         size = [s.stop - s.start for s in box]
         near = index.round().long()
         for axis, n in enumerate(size):
             near[axis].clamp_(0, n - 1)
         flat = (near[0] * size[1] + near[1]) * size[2] + near[2]
-        parts = (torch.from_numpy(np.ascontiguousarray(m[box])).to(self.device) for m in maps)
-        return [part.reshape(-1)[flat] for part in parts]
+        return [self._part(maps[name], box).reshape(-1)[flat] for name in names]
 
     def _linear(
         self,
-        volume: np.ndarray,
+        volume: Map,
         low_mm: tuple[float, ...],
         spacing_mm: float,
         standard: Tensor,
@@ -288,7 +304,7 @@ class FineSynthesizer(Synthesizer):
         """Linear look-up in a map, of which only the part round the patch is read; past its end `beyond`, or
         (None) its border."""
         index, box = _crop(volume.shape, low_mm, spacing_mm, standard)
-        part = torch.from_numpy(np.ascontiguousarray(volume[box])).to(self.device).float()
+        part = self._part(volume, box).float()
         size = torch.tensor(part.shape, device=self.device)[:, None, None, None]
         where = ((2 * index + 1) / size - 1).flip(0).permute(1, 2, 3, 0)[None]
         found = nnf.grid_sample(
