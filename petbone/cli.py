@@ -71,10 +71,17 @@ HalfLife = Annotated[
     list[float] | None, typer.Option(help="Half-life, s, where the tracer does not tell it.")
 ]
 
+PetSeries = Annotated[
+    list[str] | None, typer.Option("--series", help="Number or UID of the PET's DICOM series, of several.")
+]
+CtSeries = Annotated[
+    str | None, typer.Option(help="Number or UID of the CT's DICOM series, where there are several.")
+]
+
 
 @app.command()
 def run(
-    ct: Annotated[Path, typer.Argument(help="CT: NIfTI file, DICOM folder or zip.")],
+    ct: Annotated[Path, typer.Argument(help="CT: NIfTI file, DICOM folder, zip or DICOMDIR.")],
     pet: Annotated[list[Path], typer.Argument(help="One PET or more of the same patient and frame.")],
     output: Output = Path("petbone_results"),
     bones: Annotated[Path | None, typer.Option(help="Bone mask made elsewhere; skips the network.")] = None,
@@ -89,6 +96,8 @@ def run(
     injected_at: InjectedAt = None,
     scan_start: ScanStart = None,
     half_life_s: HalfLife = None,
+    series: PetSeries = None,
+    ct_series: CtSeries = None,
     index: IndexName = None,
     rule: Rule = None,
     align: Annotated[str, typer.Option(help="report: the scanner's frame, nothing is moved.")] = "report",
@@ -113,10 +122,11 @@ def run(
     stated = _pet_options(
         pet,
         {"tracer": tracer, "units": units, "sidecar": sidecar, "dose_mbq": dose_mbq}
-        | {"injected_at": injected_at, "scan_start": scan_start, "half_life_s": half_life_s},
+        | {"injected_at": injected_at, "scan_start": scan_start, "half_life_s": half_life_s}
+        | {"series": series},
         {"weight_kg": weight_kg, "height_cm": height_cm, "sex": sex},
     )
-    files = CaseFiles(tuple(pet), stated, ct, bones, labels)
+    files = CaseFiles(tuple(pet), stated, ct, bones, labels, ct_series)
     options = CaseOptions(index, rule, device, threads, weights, max_memory_gb)
     _case(files, options, output, overwrite, quiet, verbose)
 
@@ -138,6 +148,8 @@ def quantify(
     injected_at: InjectedAt = None,
     scan_start: ScanStart = None,
     half_life_s: HalfLife = None,
+    series: PetSeries = None,
+    ct_series: CtSeries = None,
     index: IndexName = None,
     rule: Rule = None,
     overwrite: Overwrite = False,
@@ -153,19 +165,21 @@ def quantify(
     stated = _pet_options(
         pet,
         {"tracer": tracer, "units": units, "sidecar": sidecar, "dose_mbq": dose_mbq}
-        | {"injected_at": injected_at, "scan_start": scan_start, "half_life_s": half_life_s},
+        | {"injected_at": injected_at, "scan_start": scan_start, "half_life_s": half_life_s}
+        | {"series": series},
         {"weight_kg": weight_kg, "height_cm": height_cm, "sex": sex},
     )
-    files = CaseFiles(tuple(pet), stated, ct, bones, labels)
+    files = CaseFiles(tuple(pet), stated, ct, bones, labels, ct_series)
     _case(files, CaseOptions(index, rule), output, overwrite, quiet, verbose)
 
 
 @app.command()
 def segment(
-    ct: Annotated[Path, typer.Argument(help="CT: NIfTI file, DICOM folder or zip.")],
+    ct: Annotated[Path, typer.Argument(help="CT: NIfTI file, DICOM folder, zip or DICOMDIR.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", callback=_no_option, help="New label map.")
     ] = Path("bones.nii.gz"),
+    ct_series: CtSeries = None,
     device: Device = "auto",
     threads: Threads = None,
     weights: Weights = None,
@@ -186,7 +200,7 @@ def segment(
     options = CaseOptions(device=device, threads=threads, weights=weights, max_memory_gb=max_memory_gb)
     with _steps(quiet, verbose) as steps:
         with steps("read"):
-            scan = read_ct(ct)
+            scan = read_ct(ct, ct_series)
         with steps("bones"):
             skeleton = find_bones(scan.volume, options, steps)
         with steps("write"):
@@ -205,7 +219,7 @@ def segment(
 
 @app.command()
 def suv(
-    pet: Annotated[Path, typer.Argument(help="PET: NIfTI file, DICOM folder or zip.")],
+    pet: Annotated[Path, typer.Argument(help="PET: NIfTI file, DICOM folder, zip or DICOMDIR.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", callback=_no_option, help="Write SUVbw here (.nii.gz).")
     ] = None,
@@ -219,6 +233,9 @@ def suv(
     injected_at: Annotated[str | None, typer.Option(help="Injection, ISO or HH:MM:SS.")] = None,
     scan_start: Annotated[str | None, typer.Option(help="Decay reference, same form.")] = None,
     half_life_s: Annotated[float | None, typer.Option(help="Half-life, s.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Number or UID of the DICOM series, where there are several.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     quiet: Quiet = False,
@@ -246,6 +263,7 @@ def suv(
                 "injected_at": injected_at,
                 "scan_start": scan_start,
                 "half_life_s": half_life_s,
+                "series": series,
             }.items()
         },
         {"weight_kg": weight_kg, "height_cm": height_cm, "sex": sex},

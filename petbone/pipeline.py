@@ -42,6 +42,7 @@ class CaseFiles:
     ct: Path | None = None
     bones: Path | None = None
     labels: str | None = None  # a label table by name, or a CSV file; None: petbone's own
+    ct_series: str | None = None  # number or UID, where the CT's folder holds several
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
 def _read(files: CaseFiles) -> tuple[Scan | None, Scan | None, list[Scan]]:
     """CT, mask and PETs, read side by side: unzipping releases the interpreter."""
     with ThreadPoolExecutor() as pool:
-        ct = None if files.ct is None else pool.submit(read_ct, files.ct)
+        ct = None if files.ct is None else pool.submit(read_ct, files.ct, files.ct_series)
         mask = None if files.bones is None else pool.submit(read_labels, files.bones)
         pets = [pool.submit(read_pet, *pet) for pet in zip(files.pets, files.pet_options, strict=True)]
     return (

@@ -15,6 +15,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
@@ -277,8 +278,66 @@ def test_two_series_are_listed_without_names(tmp_path: Path) -> None:
     write(tmp_path / "a")
     write(tmp_path / "b", {"SeriesNumber": 8})
     line = refused(lambda: read_ct(tmp_path))
-    assert "2 CT series" in line
-    assert "with 4 slices" in line
+    assert "2 CT series: number 7 with 4 slices; number 7 with 4 slices; expected one" in line
+    assert "--ct-series" in line
+
+
+def numbered(number: int) -> Change:
+    def change(k: int, dataset: Dataset) -> None:
+        dataset.SeriesNumber = number
+
+    return change
+
+
+def test_series_is_picked_by_number_or_uid(tmp_path: Path) -> None:
+    write(tmp_path / "a", change=numbered(3))
+    other = stored_values() + 1
+    file = next(write(tmp_path / "b", change=numbered(4), values=other).iterdir())
+    uid = str(pydicom.dcmread(file).SeriesInstanceUID)
+    write(tmp_path / "p", PET, change=numbered(5))
+    for wanted in ("4", uid):
+        scan = read_ct(tmp_path, wanted)
+        assert np.array_equal(scan.volume.data, other)
+        assert scan.warnings == ("other series of the same kind were left: CT number 3 with 4 slices",)
+        assert scan.source["series_left"] == ["CT number 3 with 4 slices", "PT number 5 with 4 slices"]
+    line = refused(lambda: read_ct(tmp_path, "9"))
+    assert "2 CT series: number 3 with 4 slices; number 4 with 4 slices" in line
+    write(tmp_path / "c", change=numbered(4))
+    assert "2 CT series of number 4" in refused(lambda: read_ct(tmp_path, "4"))
+
+
+def test_series_of_a_nifti_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.nii"
+    nib.save(nib.Nifti1Image(np.full((4, 4, 4), -50, np.int16), np.eye(4)), file)  # type: ignore[no-untyped-call]
+    assert "--ct-series picks" in refused(lambda: read_ct(file, "4"))
+    assert "--series picks" in refused(lambda: read_pet(file, PetOptions(series="4")))
+
+
+def test_pet_without_attenuation_correction_is_passed_over(tmp_path: Path) -> None:
+    pet_series(tmp_path / "ac")
+    pet_series(tmp_path / "nac", numbered(8), CorrectedImage=["DECY"])
+    scan = read_pet(tmp_path)
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-9)
+    left = "other series of the same kind were left: PT number 8 with 4 slices without attenuation correction"
+    assert left in scan.warnings
+    assert "lacks ATTN" in refused(lambda: read_pet(tmp_path, PetOptions(series="8")))
+
+
+def test_directory_of_a_medium(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ct")
+    medium = FileSet()
+    for file in folder.iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.StudyInstanceUID, dataset.StudyDate, dataset.StudyTime = "1.2.3", "20240531", "110000"
+        dataset.InstanceNumber, dataset.StudyID = 1, "1"
+        medium.add(dataset)
+    medium.write(tmp_path / "medium")
+    scan = read_ct(tmp_path / "medium" / "DICOMDIR")
+    assert np.array_equal(scan.volume.data, stored_values())
+    assert np.array_equal(read_ct(tmp_path / "medium").volume.data, stored_values())
+    next(f for f in (tmp_path / "medium").rglob("*") if f.is_file() and f.name != "DICOMDIR").unlink()
+    assert "1 of the 4 files that it lists" in refused(lambda: read_ct(tmp_path / "medium" / "DICOMDIR"))
 
 
 @pytest.mark.parametrize(
@@ -548,6 +607,59 @@ def test_philips_counts(
     assert scan.suv.factor == pytest.approx(factor, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("fields", "factor"),
+    [
+        ({"Units": "GML", "SUVType": "LBM"}, 80 / (1.07 * 80 - 148 * (80 / 180) ** 2)),
+        ({"Units": "GML", "SUVType": "LBM", "PatientSex": "M"}, 80 / (1.1 * 80 - 120 * (80 / 180) ** 2)),
+        ({"Units": "GML", "SUVType": "LBMJAMES128", "PatientSex": "M"}, 80 / (88 - 128 * (80 / 180) ** 2)),
+        ({"Units": "GML", "SUVType": "LBMJANMA"}, (8780 + 244 * 80 / 1.8**2) / 9270),
+        ({"Units": "GML", "SUVType": "IBW"}, 80 / (45.5 + 0.91 * 28)),
+        ({"Units": "CM2ML"}, 80e3 / (71.84 * 180**0.725 * 80**0.425)),
+        ({"Units": "CM2ML", "SUVType": "BSA", "PatientSex": None}, 80e3 / (71.84 * 180**0.725 * 80**0.425)),
+        ({"Units": "CM2ML", "PatientSize": 180}, 80e3 / (71.84 * 180**0.725 * 80**0.425)),  # cm
+    ],
+)
+def test_suv_of_another_type_becomes_that_of_body_weight(
+    tmp_path: Path, fields: dict[str, Any], factor: float
+) -> None:
+    scan = pet(tmp_path, **fields)
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(factor, rel=1e-9)
+    assert "to body weight" in scan.suv.rule
+
+
+def test_size_of_the_body_can_be_given(tmp_path: Path) -> None:
+    folder = pet_series(tmp_path, Units="GML", SUVType="LBM", PatientSize=None, PatientSex=None)
+    scan = read_pet(folder, PetOptions(height_cm=180, sex="F"))
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(80 / (1.07 * 80 - 148 * (80 / 180) ** 2), rel=1e-9)
+
+
+def test_without_decay_correction_every_slice_has_its_own_time(tmp_path: Path) -> None:
+    """A body of SUV 1 throughout, scanned in two beds of different lengths: what decays comes back."""
+    per_s = np.log(2) / 6586.2
+
+    def seen(start_s: float, frame_s: float) -> float:
+        """Mean share of the injected activity in a frame."""
+        return float(np.exp(-per_s * start_s) * (1 - np.exp(-per_s * frame_s)) / (per_s * frame_s))
+
+    def bed(k: int, dataset: Dataset) -> None:
+        start_s, frame_s = (3600, 120) if k < 2 else (3840, 600)
+        dataset.AcquisitionTime = "110000" if k < 2 else "110400"
+        dataset.ActualFrameDuration = frame_s * 1000
+        activity = 200e6 / 80e3 * seen(start_s, frame_s)
+        dataset.RescaleSlope = activity / 1000
+        dataset.PixelData = np.full(SHAPE[:2][::-1], 1000, np.uint16).tobytes()
+
+    scan = pet(tmp_path, bed, DecayCorrection="NONE", CorrectedImage=["ATTN"])
+    assert scan.volume.data == pytest.approx(1.0, rel=1e-5)
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(80e3 / 200e6 / seen(3600, 120), rel=1e-9)
+    low, high = scan.source["suv"]["tags"]["slice factors"]
+    assert (low, high) == pytest.approx([80e3 / 200e6 / seen(3600, 120), 80e3 / 200e6 / seen(3840, 600)])
+
+
 def test_half_life_from_the_nuclide(tmp_path: Path) -> None:
     code = Dataset()
     code.CodeMeaning = "^18^Fluorine"
@@ -579,8 +691,27 @@ def test_options_complete_the_header(tmp_path: Path) -> None:
         ({"Units": "CPS"}, "Units CPS"),
         ({"Units": None}, "Units missing"),
         ({"Units": "CNTS"}, "Philips factors"),
-        ({"Units": "GML", "SUVType": "LBM"}, "type LBM"),
-        ({"DecayCorrection": "NONE"}, "DecayCorrection NONE"),
+        ({"Units": "GML", "SUVType": "BSA"}, "GML with SUVType BSA; expected BW, LBM, LBMJAMES128"),
+        ({"Units": "CM2ML", "SUVType": "BW"}, "CM2ML with SUVType BW; expected BSA"),
+        ({"Units": "GML", "SUVType": "LBM", "PatientSize": None}, "missing: --height-cm"),
+        ({"Units": "GML", "SUVType": "IBW", "PatientSex": None}, "missing: --sex"),
+        ({"Units": "CM2ML", "PatientWeight": None, "PatientSize": None}, "missing: --weight-kg, --height-cm"),
+        ({"Units": "CM2ML", "PatientWeight": 800}, "a weight of 800 kg"),
+        (
+            {"Units": "GML", "SUVType": "LBMJAMES128", "PatientWeight": 200, "PatientSize": 1.5},
+            "the formula does not hold",
+        ),
+        ({"DecayCorrection": "NONE"}, "has DECY but DecayCorrection is NONE"),
+        ({"DecayCorrection": "NONE", "CorrectedImage": ["SCAT"]}, "lacks ATTN"),
+        ({"DecayCorrection": "NONE", "CorrectedImage": ["ATTN"], "Units": "GML"}, "lacks DECY"),
+        (
+            {"DecayCorrection": "NONE", "CorrectedImage": ["ATTN"], "ActualFrameDuration": None},
+            "ActualFrameDuration is missing in a slice",
+        ),
+        (
+            {"DecayCorrection": "NONE", "CorrectedImage": ["ATTN"], "AcquisitionTime": None},
+            "AcquisitionTime or",
+        ),
         ({"DecayCorrection": None}, "DecayCorrection missing"),
         ({"PatientWeight": 0}, "PatientWeight"),
         ({"RadionuclideTotalDose": None}, "RadionuclideTotalDose"),

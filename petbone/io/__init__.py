@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ HIGHEST_HU = 50.0
 """A CT whose lowest value is above the first, or whose highest is below the second, is not in HU."""
 
 
-def read_ct(path: Path | str) -> Scan:
+def read_ct(path: Path | str, series: str | None = None) -> Scan:
     """CT in Hounsfield units: int16 where every value is a whole number in its range, float32 otherwise.
 
-    Raises InputError for a file that cannot be read or whose values cannot be Hounsfield units.
+    `series` is the number or UID of the DICOM series that is meant, where there are several. Raises
+    InputError for a file that cannot be read or whose values cannot be Hounsfield units.
     """
     started = time.perf_counter()
     path = _existing(path)
@@ -36,8 +38,9 @@ def read_ct(path: Path | str) -> Scan:
         from petbone.io.dicom_pixels import read_image
 
         with careful(path):
-            image = read_image(path, find_series(path, "CT"), whole_numbers=True)
+            image = read_image(path, find_series(path, "CT", series), whole_numbers=True)
     else:
+        _refuse_series(path, "--ct-series", series)
         image = _read_file(path, (np.int16, np.float32))
     _refuse_what_is_not_hu(path, image)
     volume = Volume(image.data, image.grid, Unit.HU)
@@ -76,13 +79,17 @@ def read_pet(path: Path | str, options: PetOptions | None = None) -> Scan:
         from petbone.io.dicom_pixels import read_image
 
         with careful(path):
-            series = find_series(path, "PT")
+            series = find_series(path, "PT", options.series)
             facts = pet_facts(path, series.headers, options)
             image = read_image(path, series, whole_numbers=False)
         ignored = ("--units is ignored: the DICOM header has Units",) if options.units else ()
         said = (*ignored, *facts.factor.assumptions)
         word = PetWord(facts.factor, facts.acquisition, facts.tracer, facts.tags, said)
+        if facts.slice_shares is not None:
+            image.data[...] *= np.asarray(facts.slice_shares, np.float32)
+            image = replace(image, high=float(image.data.max()))
     else:
+        _refuse_series(path, "--series", options.series)
         image = _read_file(path, (np.float32,))
         word = word_on_image(path, image, options)
     image.data[...] *= np.float32(word.factor.factor)  # in place: memory holds one array
@@ -126,12 +133,17 @@ def _existing(path: Path | str) -> Path:
 
 
 def _is_dicom(path: Path) -> bool:
-    """True for a folder, a zip file, and a single DICOM file: what `find_series` is to look at."""
+    """True for a folder, a zip file and any single DICOM file: what `find_series` is to look at."""
     if path.is_dir():
         return True
     with path.open("rb") as file:
         start = file.read(132)
     return start[:4] == b"PK\x03\x04" or start[128:132] == b"DICM"
+
+
+def _refuse_series(path: Path, flag: str, series: str | None) -> None:
+    if series is not None:
+        raise InputError(f"{path}: no DICOM; {flag} picks one of several DICOM series: leave it away")
 
 
 def _read_file(path: Path, dtypes: Sequence[type[np.generic]]) -> Image:

@@ -1,4 +1,4 @@
-"""DICOM series from a folder or a zip file: which files belong together, where they lie, what they hold.
+"""DICOM series from a folder, a zip file or a DICOMDIR: which files belong together, and where they lie.
 
 * *header* : a file's data set without its pixels
 * *lps*    : DICOM's patient coordinates (left, posterior, superior); everything leaves here in RAS
@@ -68,6 +68,7 @@ class Series:
     slices: tuple[Slice, ...]
     grid: Grid
     warnings: tuple[str, ...]
+    left: tuple[str, ...] = ()  # the other series that lay there
 
     @property
     def headers(self) -> list[Dataset]:
@@ -94,32 +95,57 @@ def careful(path: Path) -> Iterator[None]:
             ) from error
 
 
-def find_series(path: Path, modality: str) -> Series:
-    """The one series of `modality` (CT or PT) in a folder, whatever its depth, or in a zip file.
+def find_series(path: Path, modality: str, wanted: str | None = None) -> Series:
+    """The series of `modality` (CT or PT) in a folder, whatever its depth, in a zip file or in a DICOMDIR.
 
-    Raises InputError if there is none or more than one, and where slices are missing, doubled or uneven.
+    `wanted` is the number or the UID of the one that is meant where there are several. Without it, a PET that
+    is not corrected for attenuation is passed over where one that is lies beside it. Raises InputError if
+    there is none or more than one, and where slices are missing, doubled or uneven.
     """
     if path.is_dir():
-        found = _headers_of_folder(path)
+        found = _headers_of_files(sorted(f for f in path.rglob("*") if f.is_file()))
     elif zipfile.is_zipfile(path):
         found = _headers_of_zip(path)
     else:
-        raise InputError(f"{path}: a single DICOM file; expected the folder (or zip file) of its series")
+        found = _headers_of_files(_files_of_directory(path))
     if not found:
         raise InputError(f"{path}: no DICOM file inside; expected a {modality} series")
-    slices = _choose(path, found, modality)
+    slices, left = _choose(path, found, modality, wanted)
     _refuse_unusual(path, [s.header for s in slices])
     order, grid, said = _stack(path, [s.header for s in slices])
-    return Series(tuple(slices[n] for n in order), grid, said)
+    passed = [one for one in left if one.startswith(modality)]
+    if passed:
+        said = (f"other series of the same kind were left: {'; '.join(passed)}", *said)
+    return Series(tuple(slices[n] for n in order), grid, said, tuple(left))
 
 
 # Finding
 
 
-def _headers_of_folder(path: Path) -> list[Slice]:
-    files = sorted(f for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))
+def _headers_of_files(files: Sequence[Path]) -> list[Slice]:
+    files = [f for f in files if not f.name.startswith(".")]
     with ThreadPoolExecutor(THREADS) as pool:
         return [s for s in pool.map(_header_of_file, files) if s is not None]
+
+
+def _files_of_directory(path: Path) -> list[Path]:
+    """The files that a DICOMDIR lists. Raises InputError if `path` is none, or a file is missing."""
+    try:
+        records = pydicom.dcmread(path, stop_before_pixels=True).get("DirectoryRecordSequence")
+    except InvalidDicomError:  # what begins as a zip file and is none
+        records = None
+    if records is None:
+        raise InputError(f"{path}: a single DICOM file; expected the folder (or zip file) of its series")
+    listed = [
+        path.parent.joinpath(*map(str, parts)) for r in records if (parts := elements(r, "ReferencedFileID"))
+    ]
+    missing = sum(not file.is_file() for file in listed)
+    if missing:
+        raise InputError(
+            f"{path}: {missing} of the {len(listed)} files that it lists are not there; expected the whole "
+            "medium: copy it again, or give the folder"
+        )
+    return listed
 
 
 def _header_of_file(file: Path) -> Slice | None:
@@ -159,34 +185,57 @@ def _header(stream: Any, read: Callable[[], bytes]) -> Slice | None:
     return Slice(header, stream.tell(), read)
 
 
-def _choose(path: Path, found: Sequence[Slice], modality: str) -> list[Slice]:
-    """The slices of the only series of the modality; scouts and reports do not count."""
-    series: dict[str, list[Slice]] = {}
+def _choose(
+    path: Path, found: Sequence[Slice], modality: str, wanted: str | None
+) -> tuple[list[Slice], list[str]]:
+    """The slices of the series that is meant, and what else lay there; scouts and reports do not count."""
+    every: dict[tuple[str, str], list[Slice]] = {}
     for one in found:
         header = one.header
         localizer = "LOCALIZER" in [str(v).upper() for v in elements(header, "ImageType")]
-        if header.get("Modality") == modality and not localizer:
-            series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(one)
-    if not series:
+        kind = "localizer" if localizer else str(header.get("Modality", "unknown"))
+        every.setdefault((kind, str(header.get("SeriesInstanceUID", ""))), []).append(one)
+    fitting = {key: slices for key, slices in every.items() if key[0] == modality}
+    if not fitting:
         have = sorted({str(s.header.get("Modality", "unknown")) for s in found})
         raise InputError(
             f"{path}: {len(found)} DICOM files of modality {', '.join(have)}; expected a {modality} series"
         )
-    if len(series) > 1:
+    meant = fitting
+    if wanted is not None:
+        meant = {
+            key: slices
+            for key, slices in fitting.items()
+            if wanted in (key[1], str(slices[0].header.get("SeriesNumber", "")).strip())
+        }
+    elif len(fitting) > 1 and modality == "PT":
+        corrected = {key: slices for key, slices in fitting.items() if _is_corrected(slices[0].header)}
+        meant = corrected or fitting
+    if len(meant) != 1:
+        listed = "; ".join(map(_described, (meant or fitting).values()))
+        count = len(meant or fitting)
+        flag = "--series" if modality == "PT" else "--ct-series"
+        many = "series" if wanted is None or not meant else f"series of number {wanted}"
         raise InputError(
-            f"{path}: {len(series)} {modality} series: {'; '.join(map(_described, series.values()))}; "
-            "expected one: give the folder of the series that is meant"
+            f"{path}: {count} {modality} {many}: {listed}; expected one: pick it by its number or UID "
+            f"({flag}), or give its folder"
         )
-    return next(iter(series.values()))
+    chosen = next(iter(meant))
+    left = [f"{key[0]} {_described(slices)}" for key, slices in every.items() if key != chosen]
+    return meant[chosen], sorted(left)
+
+
+def _is_corrected(header: Dataset) -> bool:
+    return header.get("Modality") != "PT" or "ATTN" in elements(header, "CorrectedImage")
 
 
 def _described(slices: Sequence[Slice]) -> str:
     """A series by its number and size. Never by its description, which people write names into."""
     header = slices[0].header
-    corrected = "ATTN" in elements(header, "CorrectedImage") if header.get("Modality") == "PT" else True
+    number = str(header.get("SeriesNumber", "?")).strip()
     return (
-        f"number {header.get('SeriesNumber', '?')} with {len(slices)} slices"
-        f"{'' if corrected else ' without attenuation correction'}"
+        f"number {number if number.isdigit() else '?'} with {len(slices)} slices"
+        f"{'' if _is_corrected(header) else ' without attenuation correction'}"
     )
 
 

@@ -18,8 +18,9 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from petbone.body import SPOKEN, SuvType, suv_bw_from
 from petbone.errors import InputError
-from petbone.io.injection import Found, Moment, acquisition, nuclide_of, sex_of, tracer_of
+from petbone.io.injection import Found, Moment, acquisition, body_of, nuclide_of, sex_of, tracer_of
 from petbone.io.scan import PetOptions
 from petbone.suv import HALF_LIFE_S, Acquisition, DecayCorrection, SuvFactor, suv_bw_factor
 
@@ -35,12 +36,17 @@ _PHILIPS_ACTIVITY = (0x7053, 0x09, "Philips PET Private Group")
 
 @dataclass(frozen=True)
 class PetFacts:
-    """What the headers give: factor from file unit to SUVbw, and how it was found. `tags` identify nobody."""
+    """What the headers give: factor from file unit to SUVbw, and how it was found. `tags` identify nobody.
+
+    `slice_shares`: what the factor is multiplied by in each slice, in the order of the headers, where slices
+    differ (images without decay correction); otherwise None.
+    """
 
     factor: SuvFactor
     acquisition: Acquisition | None
     tags: dict[str, Any]
     tracer: str | None
+    slice_shares: tuple[float, ...] | None = None
 
 
 def pet_facts(path: Path, headers: Sequence[Dataset], options: PetOptions) -> PetFacts:
@@ -51,18 +57,9 @@ def pet_facts(path: Path, headers: Sequence[Dataset], options: PetOptions) -> Pe
     corrected = {str(v) for v in _values(first.get("CorrectedImage"))}
     tags: dict[str, Any] = {"Units": units, "CorrectedImage": sorted(corrected)}
     tracer = options.tracer or _found_tracer(first)
-    lacking = sorted({"ATTN", "DECY"} - corrected)
-    if lacking:
-        raise InputError(
-            f"{path}: CorrectedImage lacks {' and '.join(lacking)}; expected PET corrected for attenuation "
-            "(ATTN) and decay (DECY)"
-        )
-    if units == "GML":
-        kind = str(first.get("SUVType") or "BW")
-        tags["SUVType"] = kind
-        if kind != "BW":
-            raise InputError(f"{path}: the pixels are SUV of type {kind}; expected BW (body weight)")
-        return PetFacts(SuvFactor(1.0, "Units GML: the pixels are SUVbw"), None, tags, tracer)
+    _refuse_uncorrected(path, corrected, str(first.get("DecayCorrection") or "missing"), units)
+    if units in ("GML", "CM2ML"):
+        return PetFacts(_factor_of_suv(path, first, units, options, tags), None, tags, tracer)
     scale = 1.0
     if units == "CNTS":
         suv_scale, scale = (_philips(path, headers, tag) for tag in (_PHILIPS_SUV, _PHILIPS_ACTIVITY))
@@ -76,7 +73,7 @@ def pet_facts(path: Path, headers: Sequence[Dataset], options: PetOptions) -> Pe
             )
         tags["ActivityConcentrationScaleFactor (7053,xx09)"] = scale
     elif units != "BQML":
-        raise InputError(f"{path}: Units {units}; expected BQML, GML, or CNTS of Philips")
+        raise InputError(f"{path}: Units {units}; expected BQML, GML, CM2ML, or CNTS of Philips")
     facts = replace(_found(path, headers, tags), tracer=tracer)
     result = acquisition(path, facts, options)
     factor = suv_bw_factor(result)
@@ -84,7 +81,73 @@ def pet_facts(path: Path, headers: Sequence[Dataset], options: PetOptions) -> Pe
         factor = replace(
             factor, factor=factor.factor * scale, rule=f"counts to Bq/mL by Philips; {factor.rule}"
         )
+    if result.decay_correction is DecayCorrection.NONE:
+        shares = _slice_shares(headers, result)
+        tags["slice factors"] = [factor.factor * min(shares), factor.factor * max(shares)]
+        return PetFacts(factor, result, tags, tracer, shares)
     return PetFacts(factor, result, tags, tracer)
+
+
+def _refuse_uncorrected(path: Path, corrected: set[str], decay: str, units: str) -> None:
+    """Attenuation always; decay too, unless DecayCorrection says NONE and the pixels are no SUV yet."""
+    raw = decay == "NONE" and units in ("BQML", "CNTS")
+    lacking = sorted(({"ATTN"} if raw else {"ATTN", "DECY"}) - corrected)
+    if lacking:
+        raise InputError(
+            f"{path}: CorrectedImage lacks {' and '.join(lacking)}; expected PET corrected for attenuation "
+            "(ATTN) and decay (DECY, or DecayCorrection NONE)"
+        )
+    if raw and "DECY" in corrected:
+        raise InputError(
+            f"{path}: CorrectedImage has DECY but DecayCorrection is NONE; expected them to agree: "
+            "export the series again"
+        )
+
+
+def _factor_of_suv(
+    path: Path, first: Dataset, units: str, options: PetOptions, tags: dict[str, Any]
+) -> SuvFactor:
+    """Factor to SUVbw of pixels that are SUV already, of whatever type; what the body's size says is needed
+    for any other than body weight."""
+    usual = "BSA" if units == "CM2ML" else "BW"
+    word = str(first.get("SUVType") or usual).strip().upper()
+    tags["SUVType"] = word
+    fitting = [kind.value for kind in SuvType if (kind is SuvType.BSA) == (units == "CM2ML")]
+    if word not in fitting:
+        raise InputError(f"{path}: Units {units} with SUVType {word}; expected {', '.join(fitting)}")
+    kind = SuvType(word)
+    if kind is SuvType.BW:
+        return SuvFactor(1.0, "Units GML: the pixels are SUVbw")
+    body = body_of(
+        path,
+        Found(
+            weight=_number(first.get("PatientWeight")),
+            height_m=_number(first.get("PatientSize")),
+            sex=sex_of(first.get("PatientSex")),
+        ),
+        options,
+        needs_sex=kind is not SuvType.BSA,
+    )
+    tags |= {"PatientWeight": body.weight_kg, "PatientSize": body.height_m, "PatientSex": body.sex}
+    try:
+        factor = suv_bw_from(kind, body.weight_kg, body.height_m, body.sex)
+    except ValueError as error:
+        raise InputError(f"{path}: SUV of type {word} cannot be turned into SUVbw: {error}") from None
+    return SuvFactor(factor, f"Units {units}, SUVType {word}: from {SPOKEN[kind]} to body weight", body.said)
+
+
+def _slice_shares(headers: Sequence[Dataset], of_first: Acquisition) -> tuple[float, ...]:
+    """Factor of every slice over the earliest one's: each by its own start and length of frame (IBSI)."""
+    frames = _frames(headers)
+    earliest = min(start for start, _ in frames)
+    base = suv_bw_factor(of_first).factor
+    found = {}
+    for start, frame_s in set(frames):  # a bed's slices share their frame
+        at = of_first.decay_reference_at + (start - earliest)
+        found[start, frame_s] = suv_bw_factor(
+            replace(of_first, decay_reference_at=at, frame_s=frame_s)
+        ).factor
+    return tuple(found[frame] / base for frame in frames)
 
 
 def _refuse_differences(path: Path, headers: Sequence[Dataset]) -> None:
@@ -113,8 +176,8 @@ def _found(path: Path, headers: Sequence[Dataset], tags: dict[str, Any]) -> Foun
     injection = _injection(first)
     word = str(first.get("DecayCorrection") or "missing")
     tags["DecayCorrection"] = word
-    if word not in ("START", "ADMIN"):
-        raise InputError(f"{path}: DecayCorrection {word}; expected START or ADMIN")
+    if word not in {kind.value for kind in DecayCorrection}:
+        raise InputError(f"{path}: DecayCorrection {word}; expected START, ADMIN or NONE")
     half_life_s = _number(injection.get("RadionuclideHalfLife"))
     nuclide = next((nuclide_of(text) for text in _code_texts(injection, "RadionuclideCodeSequence")), None)
     reference: Moment | None = None
@@ -123,6 +186,18 @@ def _found(path: Path, headers: Sequence[Dataset], tags: dict[str, Any]) -> Foun
         reference, rule, said = _decay_reference(path, headers, half_life_s or HALF_LIFE_S.get(nuclide or ""))
         tags["scan start from"] = rule
         tags["scan start"] = reference.when.time().isoformat() if reference else None
+    frame_s = None
+    if word == "NONE":
+        frames = _frames(headers)
+        if not frames:
+            raise InputError(
+                f"{path}: not decay-corrected, and AcquisitionTime or ActualFrameDuration is missing in a "
+                "slice; expected both in every slice"
+            )
+        start, frame_s = min(frames)
+        reference = Moment(start, _day(first)[0])
+        tags["scan start from"] = "AcquisitionTime of each slice"
+        tags["scan start"] = start.time().isoformat()
     injected = _injected(first, reference)
     tags["injection"] = injected.when.time().isoformat() if injected else None
     for keyword in ("RadionuclideTotalDose", "RadionuclideHalfLife"):
@@ -138,6 +213,7 @@ def _found(path: Path, headers: Sequence[Dataset], tags: dict[str, Any]) -> Foun
         height_m=_number(first.get("PatientSize")),
         sex=sex_of(first.get("PatientSex")),
         decay_correction=DecayCorrection(word),
+        frame_s=frame_s,
         said=said,
         names={
             "dose": "RadionuclideTotalDose",
@@ -157,9 +233,7 @@ def _decay_reference(
 ) -> tuple[Moment | None, str, tuple[str, ...]]:
     """(moment the image is corrected to, the rule that found it, what must be said of it)."""
     first = headers[0]
-    # Dates are often wiped while times are kept; the injection's clock time is then all there is, too.
-    day = next((d for k in ("SeriesDate", "AcquisitionDate", "StudyDate") if (d := first.get(k))), None)
-    dated, day = day is not None, str(day or "19700101")
+    dated, day = _day(first)
     series = _date_time(day, first.get("SeriesTime"))
     taken = [t for t in (_acquired(h, day) for h in headers) if t is not None]
     earliest = min(taken, default=None)
@@ -184,6 +258,24 @@ def _decay_reference(
             return Moment(min(starts), dated), "AcquisitionTime and FrameReferenceTime", (said,)
     said = f"{why}, so the earliest AcquisitionTime was taken as the scan start"
     return Moment(earliest, dated), "earliest AcquisitionTime", (said,)
+
+
+def _day(header: Dataset) -> tuple[bool, str]:
+    """Whether there is a date, and it or a day that stands for none: dates are often wiped while times are
+    kept, and the injection's clock time is then all there is, too."""
+    day = next((d for k in ("SeriesDate", "AcquisitionDate", "StudyDate") if (d := header.get(k))), None)
+    return day is not None, str(day or "19700101")
+
+
+def _frames(headers: Sequence[Dataset]) -> list[tuple[datetime, float]]:
+    """Start and length in s of every slice's frame; empty where a slice does not tell them."""
+    day = _day(headers[0])[1]
+    frames = [
+        (at, frame_ms / 1000)
+        for h in headers
+        if (at := _acquired(h, day)) and (frame_ms := _number(h.get("ActualFrameDuration")) or 0) > 0
+    ]
+    return frames if len(frames) == len(headers) else []
 
 
 def _back_computed(header: Dataset, acquired: datetime | None, half_life_s: float) -> datetime | None:

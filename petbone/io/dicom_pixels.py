@@ -67,6 +67,7 @@ def read_image(path: Path, series: Series, whole_numbers: bool) -> Image:
         format="DICOM",
         sha256=hashlib.sha256(b"".join(digest for digest, _, _ in done)).hexdigest(),
         warnings=series.warnings,
+        series_left=series.left,
     )
 
 

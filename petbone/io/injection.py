@@ -120,6 +120,38 @@ def acquisition(path: Path, found: Found, options: PetOptions) -> Acquisition:
         raise InputError(f"{path}: SUV cannot be computed: {error}") from None
 
 
+@dataclass(frozen=True)
+class Body:
+    """Size and sex of a person, and what was judged of them."""
+
+    weight_kg: float
+    height_m: float
+    sex: str | None
+    said: tuple[str, ...]
+
+
+def body_of(path: Path, found: Found, options: PetOptions, needs_sex: bool) -> Body:
+    """Weight, height and, where needed, sex, from a file's words completed by a person's.
+
+    Raises InputError naming everything that is missing, and for values that cannot be.
+    """
+    found = _with_options(path, found, options)
+    said = list(found.said)
+    height_m = _height(found.height_m, said)
+    wanted = {"--weight-kg": found.weight, "--height-cm": height_m} | (
+        {"--sex": found.sex} if needs_sex else {}
+    )
+    missing = [flag for flag, value in wanted.items() if not value]
+    if missing:
+        raise InputError(f"{path}: the SUV's type cannot be changed, missing: {', '.join(missing)}")
+    assert found.weight is not None  # the list of what is missing was empty
+    assert height_m is not None
+    weight_kg, weight_said = weight_in_kg(found.weight)
+    if not 1 <= weight_kg <= 700:
+        raise InputError(f"{path}: a weight of {weight_kg:g} kg; expected 1 to 700")
+    return Body(weight_kg, height_m, found.sex, tuple(said + ([weight_said] if weight_said else [])))
+
+
 def _with_options(path: Path, found: Found, options: PetOptions) -> Found:
     given: dict[str, Any] = {
         "dose": None if options.dose_mbq is None else options.dose_mbq * 1e6,

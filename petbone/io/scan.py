@@ -45,6 +45,7 @@ class PetOptions:
     injected_at: str | None = None
     scan_start: str | None = None
     half_life_s: float | None = None
+    series: str | None = None  # number or UID of the DICOM series that is meant
 
     def __post_init__(self) -> None:
         if self.units not in (None, "suv", "bqml"):
@@ -69,10 +70,12 @@ class Image:
     sha256: str
     warnings: tuple[str, ...] = ()
     label_names: dict[int, str] = field(default_factory=dict)
+    series_left: tuple[str, ...] = ()  # other DICOM series that lay beside this one
 
     def source(self, seconds: float) -> dict[str, Any]:
         """Facts for a provenance file."""
-        return {
+        left = {"series_left": list(self.series_left)} if self.series_left else {}
+        return left | {
             "format": self.format,
             "sha256": self.sha256,
             "shape": list(self.grid.shape),
