@@ -82,6 +82,70 @@ def test_formula_of_the_standard(pet: Path) -> None:
     assert scan.source["suv"]["decay_s"] == 3600
 
 
+def in_data_set(folder: Path, table: str | None, **change: Any) -> tuple[Path, Path]:
+    """A PET and its sidecar where BIDS puts them, and participants.tsv at the top."""
+    place = folder / "sub-007" / "ses-1" / "pet"
+    place.mkdir(parents=True)
+    pet = place / "sub-007_ses-1_pet.nii.gz"
+    write_nifti(Volume(BQ, GRID, Unit.BQ_PER_ML), pet)
+    sidecar = place / "sub-007_ses-1_pet.json"
+    sidecar.write_text(json.dumps({k: v for k, v in (SIDECAR | change).items() if v is not None}))
+    if table is not None:
+        (folder / "participants.tsv").write_text(table)
+    return pet, sidecar
+
+
+HEAD = "participant_id\tsex\tweight\theight\n"
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_weight_of_the_participant(tmp_path: Path, stated: bool) -> None:
+    table = HEAD + "sub-0070\tM\t99\t200\nsub-007\tfemale\t80\t175\n"
+    pet, sidecar = in_data_set(tmp_path, table, BodyWeight=None)
+    scan = read_pet(pet, PetOptions(sidecar=sidecar if stated else None))
+    assert scan.suv is not None
+    assert scan.acquisition is not None
+    assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-12)
+    assert (scan.acquisition.height_m, scan.acquisition.sex) == (1.75, "F")
+    assert "weight 80 kg from participants.tsv" in scan.warnings
+    assert ("the sidecar beside the image was taken" in scan.warnings) is not stated
+    assert "007" not in json.dumps(scan.source) + str(scan.warnings)
+
+
+def test_weight_of_the_sidecar_comes_first(tmp_path: Path) -> None:
+    pet, _ = in_data_set(tmp_path, HEAD + "sub-007\tF\t50\tn/a\n")
+    suv = read_pet(pet).suv
+    assert suv is not None
+    assert suv.factor == pytest.approx(FACTOR, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (None, "weight in participants.tsv (--weight-kg)"),
+        (HEAD + "sub-008\tF\t50\t160\n", "(--weight-kg)"),
+        (HEAD + "sub-007\tF\tn/a\t160\n", "(--weight-kg)"),
+        (HEAD + "sub-007\tF\theavy\t160\n", "the participant's weight is no number"),
+        (HEAD + "sub-007\tF\t80\t-1\n", "the participant's height is no number"),
+        (HEAD + "sub-007\tF\t80\t160\n" * 2, "2 rows for this participant"),
+    ],
+)
+def test_participant_without_a_weight(tmp_path: Path, table: str | None, said: str) -> None:
+    pet, _ = in_data_set(tmp_path, table, BodyWeight=None)
+    assert said in refused(lambda: read_pet(pet))
+
+
+def test_table_that_cannot_be_read(tmp_path: Path) -> None:
+    pet, _ = in_data_set(tmp_path, None, BodyWeight=None)
+    (tmp_path / "participants.tsv").write_bytes(b"participant_id\xff\xfe\n")
+    assert "participants.tsv: cannot be read" in refused(lambda: read_pet(pet))
+
+
+def test_json_of_somebody_else_beside_the_image_is_left(pet: Path) -> None:
+    pet.with_name("pet.json").write_text('{"EchoTime": 1}')
+    assert "cannot be SUV" in refused(lambda: read_pet(pet))
+
+
 def test_only_differences_of_times_matter(pet: Path) -> None:
     plain = with_sidecar(pet).suv
     moved = with_sidecar(pet, TimeZero="23:30:00", InjectionStart=-500, ImageDecayCorrectionTime=3100).suv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,15 @@ class PetWord:
 def word_on_image(path: Path, image: Image, options: PetOptions) -> PetWord:
     """For a file without SUV tags of its own (not DICOM): sidecar, else options, else the values.
 
+    Without --sidecar and --units a BIDS sidecar beside the image (the same name, .json) is taken, and said.
+
     Raises InputError naming what is missing, or the options that would help.
     """
     if options.sidecar is not None:
         return _from_sidecar(Path(options.sidecar), options)
+    if options.units is None and (beside := _sidecar_beside(path)):
+        word = _from_sidecar(beside, options)
+        return replace(word, warnings=("the sidecar beside the image was taken", *word.warnings))
     if options.units == "bqml":
         found = acquisition(path, Found(), options)
         factor = suv_bw_factor(found)
@@ -45,6 +51,12 @@ def word_on_image(path: Path, image: Image, options: PetOptions) -> PetWord:
             SuvFactor(1.0, "values are SUVbw on the user's word (--units suv)"), None, options.tracer, {}, ()
         )
     return _by_the_values(path, image, options)
+
+
+def _sidecar_beside(path: Path) -> Path | None:
+    """A JSON file of the image's name that says Units, as BIDS-PET does; other JSON files are others'."""
+    beside = path.parent / (re.sub(r"(\.nii)?(\.gz)?$", "", path.name) + ".json")
+    return beside if beside.is_file() and "Units" in read_sidecar(beside) else None
 
 
 def _from_sidecar(path: Path, options: PetOptions) -> PetWord:

@@ -2,7 +2,7 @@
 
 Keys and units: BIDS specification, PET. Times are seconds from TimeZero, a clock time without a date.
 SUVbw = C x 1000 W / (A0 x 2^(-(ImageDecayCorrectionTime - InjectionStart) / half-life)), C in Bq/mL.
-BIDS keeps the weight in participants.tsv; here it comes from --weight-kg or from `BodyWeight` in kg.
+BIDS keeps the weight in participants.tsv; it comes from --weight-kg, from `BodyWeight` in kg, or from there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from petbone.errors import InputError
 from petbone.io.injection import NO_DATE, Found, Moment, nuclide_of, sex_of, tracer_of
+from petbone.io.participants import TABLE, Participant, participant_of
 from petbone.suv import DecayCorrection
 from petbone.volume import Unit
 
@@ -92,15 +93,19 @@ def found_in_sidecar(path: Path, sidecar: dict[str, Any]) -> Found:
             )
         reference_s, frame_s = starts[0], durations[0]
     weights = [k for k in _WEIGHT_KEYS if k in sidecar]
+    weight = _number(path, sidecar, weights[0]) if weights else None
+    person = participant_of(path) or Participant()
+    if weight is None and person.weight_kg is not None:
+        said.append(f"weight {person.weight_kg:g} kg from {TABLE}")
     return Found(
         dose=_dose_bq(path, sidecar, said),
         half_life_s=_number(path, sidecar, "RadionuclideHalfLife"),
         nuclide=nuclide_of(str(sidecar.get("TracerRadionuclide", ""))),
         injected=None if injection_s is None else Moment(zero + timedelta(seconds=injection_s), True),
         reference=None if reference_s is None else Moment(zero + timedelta(seconds=reference_s), True),
-        weight=_number(path, sidecar, weights[0]) if weights else None,
-        height_m=_number(path, sidecar, "PatientSize"),
-        sex=sex_of(str(sidecar.get("PatientSex", ""))),
+        weight=weight or person.weight_kg,
+        height_m=_number(path, sidecar, "PatientSize") or person.height_m,
+        sex=sex_of(str(sidecar.get("PatientSex", ""))) or person.sex,
         tracer=tracer_of(str(sidecar.get("TracerName", ""))),
         decay_correction=DecayCorrection.START if decay else DecayCorrection.NONE,
         frame_s=frame_s,
@@ -111,7 +116,7 @@ def found_in_sidecar(path: Path, sidecar: dict[str, Any]) -> Found:
             "half_life_s": "TracerRadionuclide",
             "injected": "InjectionStart",
             "reference": "ImageDecayCorrectionTime",
-            "weight": "BodyWeight",
+            "weight": "BodyWeight, or weight in participants.tsv",
         },
     )
 
