@@ -382,6 +382,27 @@ def info(
         _print_facts(facts)
 
 
+@app.command()
+def selftest(quiet: Quiet = False) -> None:
+    """Is SUV right for every vendor's DICOM, and is this installation sound? Takes seconds.
+
+    Example: petbone selftest
+    """
+    from petbone.selftest import CASES, check_case, check_installation
+
+    verdicts = [*map(check_case, CASES), *check_installation()]
+    width = max(len(verdict.name) for verdict in verdicts)
+    for verdict in verdicts:
+        if not verdict.passed or not quiet:
+            word = "ok   " if verdict.passed else "WRONG"
+            more = "" if verdict.passed else f"; expected {verdict.expected}"
+            typer.echo(f"{word}  {verdict.name:{width}}  {verdict.found}{more}")
+    wrong = sum(not verdict.passed for verdict in verdicts)
+    _say(f"{len(verdicts) - wrong} of {len(verdicts)} as expected", quiet)
+    if wrong:
+        raise typer.Exit(1)
+
+
 def _print_facts(facts: dict[str, Any], indent: str = "") -> None:
     """Facts for a person: a line each, nested ones below."""
     for key, value in facts.items():

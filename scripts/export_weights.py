@@ -9,6 +9,7 @@ Either net may come from a weights file instead: the second line keeps the coars
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 
 import torch
@@ -48,7 +49,8 @@ def main() -> None:
     options = parser.parse_args()
     fine = fine_net(options.fine) if options.fine else None
     save_weights(coarse_net(options.coarse), options.weights, fine)
-    print(f"{options.weights.name}: {options.weights.stat().st_size / 1e6:.1f} MB")
+    sha256 = hashlib.sha256(options.weights.read_bytes()).hexdigest()
+    print(f"{options.weights.name}: {options.weights.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256}")
 
 
 if __name__ == "__main__":

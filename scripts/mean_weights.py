@@ -8,6 +8,7 @@ After Wortsman et al. 2022 (arXiv:2203.05482), "model soups"; docs/decisions/001
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def main() -> None:
         mix(fine, fine_other, options.share)
     mix(one, other, options.share)
     save_weights(one, options.weights, fine)
-    print(f"{options.weights.name}: {options.weights.stat().st_size / 1e6:.1f} MB")
+    sha256 = hashlib.sha256(options.weights.read_bytes()).hexdigest()
+    print(f"{options.weights.name}: {options.weights.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256}")
 
 
 if __name__ == "__main__":

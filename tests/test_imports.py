@@ -17,14 +17,14 @@ LAYERS = [
     {"net", "hotspots", "completeness"},
     {"burden", "indices", "followup"},
     {"report", "phantom"},
-    {"pipeline", "results", "progress"},
+    {"pipeline", "results", "progress", "selftest"},
     {"cli"},
 ]
-MAY_IMPORT_TORCH = {"net"}
+MAY_IMPORT_TORCH = {"net", "selftest"}
 MAY_IMPORT_TYPER = {"cli"}
 MAY_IMPORT_SIMPLEITK = {"io", "register"}
 # steps: the memory that Linux says is free
-MAY_TAKE_PATHS = {"io", "pipeline", "results", "cli", "labels", "net", "steps"}
+MAY_TAKE_PATHS = {"io", "pipeline", "results", "cli", "labels", "net", "steps", "selftest"}
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

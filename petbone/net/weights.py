@@ -20,6 +20,10 @@ FORMAT = "petbone-bones-1"
 FINE_PREFIX = "fine_net."
 
 
+PACKAGED_SHA256 = "59ef7256598d0bc728cbaeae340c7e2b7a6d83e82e49007080a01647da4fe54b"
+"""Of the file that ships; scripts/export_weights.py prints that of a new one."""
+
+
 def packaged_weights() -> Path:
     """Path of the weights that ship with the package. Raises InputError if they do not."""
     path = resources.files("petbone") / "weights" / "bones.safetensors"
