@@ -37,6 +37,9 @@ Real tables jitter: the GE Discovery ST of the soft-tissue-sarcoma collection is
 """
 SHEAR_DEG = 0.1
 THREADS = 4
+MODALITIES = frozenset(
+    "CT PT MR NM CR DX MG US XA RF SC OT SEG SR RTSTRUCT RTDOSE RTPLAN PR KO REG RWV".split()
+)
 
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MALFORMED = (  # pydicom hands malformed values out as text, or raises one of these when they are looked at
@@ -193,11 +196,11 @@ def _choose(
     for one in found:
         header = one.header
         localizer = "LOCALIZER" in [str(v).upper() for v in elements(header, "ImageType")]
-        kind = "localizer" if localizer else str(header.get("Modality", "unknown"))
+        kind = "localizer" if localizer else coded(header, "Modality", MODALITIES)
         every.setdefault((kind, str(header.get("SeriesInstanceUID", ""))), []).append(one)
     fitting = {key: slices for key, slices in every.items() if key[0] == modality}
     if not fitting:
-        have = sorted({str(s.header.get("Modality", "unknown")) for s in found})
+        have = sorted({coded(s.header, "Modality", MODALITIES) for s in found})
         raise InputError(
             f"{path}: {len(found)} DICOM files of modality {', '.join(have)}; expected a {modality} series"
         )
@@ -253,9 +256,10 @@ def _refuse_unusual(path: Path, headers: Sequence[Dataset]) -> None:
     if any(int(h.get("SamplesPerPixel") or 1) != 1 for h in headers):
         raise InputError(f"{path}: the pixels have colours; expected one value per pixel")
     kind = [str(v).upper() for v in elements(first, "SeriesType")]
-    if {"DYNAMIC", "GATED", "REPROJECTION"} & set(kind):
+    unusual = sorted({"DYNAMIC", "GATED", "REPROJECTION"} & set(kind))
+    if unusual:
         raise InputError(
-            f"{path}: a PET series of type {'/'.join(kind)}; expected STATIC or WHOLE BODY images"
+            f"{path}: a PET series of type {'/'.join(unusual)}; expected STATIC or WHOLE BODY images"
         )
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
         without = sum(len(elements(h, keyword)) == 0 for h in headers)
@@ -334,6 +338,14 @@ def _refuse_uneven(path: Path, heights: npt.NDArray[np.float64], tolerance_mm: f
         f"{path}: slices are unevenly spaced, {gaps.min():.2f} to {gaps.max():.2f} mm; expected one spacing: "
         "slices are missing or two series are mixed"
     )
+
+
+def coded(header: Dataset, keyword: str, known: Iterable[str]) -> str:
+    """The term in an element; "missing", or "of no DICOM term" for free text, which may be anybody's name."""
+    word = str(header.get(keyword) or "").strip().upper()
+    if not word:
+        return "missing"
+    return word if word in known else "of no DICOM term"
 
 
 def elements(header: Dataset, keyword: str) -> list[Any]:

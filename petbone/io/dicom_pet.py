@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 
 from petbone.body import SPOKEN, SuvType, suv_bw_from
 from petbone.errors import InputError
+from petbone.io.dicom import coded
 from petbone.io.injection import Found, Moment, acquisition, body_of, nuclide_of, sex_of, tracer_of
 from petbone.io.scan import PetOptions
 from petbone.suv import HALF_LIFE_S, Acquisition, DecayCorrection, SuvFactor, suv_bw_factor
@@ -27,6 +28,14 @@ from petbone.suv import HALF_LIFE_S, Acquisition, DecayCorrection, SuvFactor, su
 SAME_TIME_S = 1.0
 """SeriesTime may be this much after an AcquisitionTime and still count as the start of the scan."""
 BACK_COMPUTED_SPREAD_S = 60.0
+
+# DICOM PS3.3 C.8.9.1.1: what these elements may hold. Anything else is free text and is not repeated.
+UNITS = frozenset(
+    "CNTS NONE CM2 CM2ML PCNT CPS BQML MGMINML UMOLMINML MLMING MLG 1CM UMOLML PROPCNTS PROPCPS MLMINML MLML "
+    "GML STDDEV".split()
+)
+CORRECTIONS = frozenset("DECY ATTN SCAT DTIM MOTN PMOT CLIN RAN RADL DCAL NORM COUNTLOSS RANDOMS".split())
+DECAY = frozenset(kind.value for kind in DecayCorrection)
 
 _ZONE = "TimezoneOffsetFromUTC"
 _GE_SCAN_TIME = (0x0009, 0x0D, "GEMS_PETD_01")
@@ -53,11 +62,11 @@ def pet_facts(path: Path, headers: Sequence[Dataset], options: PetOptions) -> Pe
     """SUV factor of a PET series. Raises InputError wherever the rules leave a guess."""
     first = headers[0]
     _refuse_differences(path, headers)
-    units = str(first.get("Units") or "missing")
-    corrected = {str(v) for v in _values(first.get("CorrectedImage"))}
+    units = coded(first, "Units", UNITS)
+    corrected = {str(v) for v in _values(first.get("CorrectedImage"))} & CORRECTIONS
     tags: dict[str, Any] = {"Units": units, "CorrectedImage": sorted(corrected)}
     tracer = options.tracer or _found_tracer(first)
-    _refuse_uncorrected(path, corrected, str(first.get("DecayCorrection") or "missing"), units)
+    _refuse_uncorrected(path, corrected, coded(first, "DecayCorrection", DECAY), units)
     if units in ("GML", "CM2ML"):
         return PetFacts(_factor_of_suv(path, first, units, options, tags), None, tags, tracer)
     scale = 1.0
@@ -110,7 +119,7 @@ def _factor_of_suv(
     """Factor to SUVbw of pixels that are SUV already, of whatever type; what the body's size says is needed
     for any other than body weight."""
     usual = "BSA" if units == "CM2ML" else "BW"
-    word = str(first.get("SUVType") or usual).strip().upper()
+    word = coded(first, "SUVType", [kind.value for kind in SuvType]) if first.get("SUVType") else usual
     tags["SUVType"] = word
     fitting = [kind.value for kind in SuvType if (kind is SuvType.BSA) == (units == "CM2ML")]
     if word not in fitting:
@@ -174,7 +183,7 @@ def _found(path: Path, headers: Sequence[Dataset], tags: dict[str, Any]) -> Foun
     """The header's words. `tags` receives what was used; times of day only, because dates identify."""
     first = headers[0]
     injection = _injection(first)
-    word = str(first.get("DecayCorrection") or "missing")
+    word = coded(first, "DecayCorrection", DECAY)
     tags["DecayCorrection"] = word
     if word not in {kind.value for kind in DecayCorrection}:
         raise InputError(f"{path}: DecayCorrection {word}; expected START, ADMIN or NONE")
