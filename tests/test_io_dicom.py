@@ -792,6 +792,41 @@ def test_ge_discovery_against_the_ibsi_image(shared: Path, tmp_path: Path) -> No
     assert np.abs(scan.volume.data[box] - reference).max() < 1e-3
 
 
+@pytest.mark.parametrize(("name", "modality"), [("qin_headneck_0024_pet", "PT"), ("acrin_flt_upper", "CT")])
+def test_real_scans_lie_where_simpleitk_puts_them(
+    shared: Path, tmp_path: Path, name: str, modality: str
+) -> None:
+    """Orientation, spacing and extent to 1e-4 mm, and for the CT every value, against GDCM's reader."""
+    with tarfile.open(shared / f"scans/{name}.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / name)))
+    theirs = reader.Execute()
+    ours = (read_ct if modality == "CT" else read_pet)(tmp_path / name).volume
+    assert ours.grid.shape == theirs.GetSize()
+    last = [n - 1 for n in theirs.GetSize()]
+    for corner in np.array([[0, 0, 0], last, [last[0], 0, last[2]], [0, last[1], 0]], float):
+        lps_mm = theirs.TransformContinuousIndexToPhysicalPoint(corner.tolist())
+        assert ours.grid.mm(corner) == pytest.approx(np.array(lps_mm) * [-1, -1, 1], abs=1e-4)
+    assert ours.grid.spacing_mm == pytest.approx(theirs.GetSpacing(), abs=1e-4)
+    if modality == "CT":
+        assert np.array_equal(ours.data, sitk.GetArrayViewFromImage(theirs).T)
+
+
+def test_thickness_is_not_the_spacing(shared: Path) -> None:
+    """The liver of DICOM4QI: slices 1.25 mm thick lie 1 mm apart; by the thickness it would have 87.95 mL."""
+    oracle = shared / "oracles/QIICR__dcmqi"
+    expected = json.loads((oracle / "expected.json").read_text())
+    ct = read_ct(oracle / "data/segmentations/ct-3slice").volume
+    liver = read_labels(oracle / "data/segmentations/liver_seg.nrrd").volume
+    assert ct.grid.spacing_mm[2] == pytest.approx(1.0, abs=1e-4)
+    assert np.allclose(liver.grid.mm_from_ijk, ct.grid.mm_from_ijk, atol=1e-3)
+    inside = ct.data[liver.data > 0].astype(float)
+    assert inside.size * ct.grid.voxel_ml * 1000 == pytest.approx(expected["volume_mm3"], rel=1e-4)
+    assert inside.mean() == pytest.approx(expected["mean_HU"], abs=1e-3)
+    assert (inside.min(), inside.max()) == (expected["min_HU"], expected["max_HU"])
+
+
 def test_headers_of_real_scanners(shared: Path) -> None:
     """Eight scanners' headers and the factors of cornerstonejs/calculate-suv, whose tolerance is 1e-6."""
     folder = shared / "oracles/cornerstonejs__calculate-suv"
