@@ -564,6 +564,35 @@ def test_back_computation(tmp_path: Path) -> None:
     assert ge.source["suv"]["tags"]["scan start from"] == "earliest AcquisitionTime"
 
 
+def test_frames_that_begin_long_after_the_series(tmp_path: Path) -> None:
+    """A time that does not fit is told; one that FrameReferenceTime explains is not."""
+    scan = pet(tmp_path / "a", SeriesTime="103000")
+    assert any("the first frame is 30 minutes later" in w for w in scan.warnings)
+    scan = pet(tmp_path / "b", SeriesTime="103000", FrameReferenceTime=(1800 + 60) * 1000)
+    assert not scan.warnings
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "said"),
+    [
+        ("RescaleSlope", None, "1 of 4 slices have no RescaleSlope"),
+        ("RescaleIntercept", None, "1 of 4 slices have no RescaleIntercept"),
+        ("RescaleSlope", -1, "a RescaleSlope below 0"),
+    ],
+)
+def test_scale_of_one_slice(tmp_path: Path, keyword: str, value: Any, said: str) -> None:
+    def change(k: int, dataset: Dataset) -> None:
+        if k == 1:
+            setattr(dataset, keyword, value)
+
+    assert said in refused(lambda: read_ct(write(tmp_path / "ct", change=change)))
+    assert said in refused(lambda: pet(tmp_path, change))
+
+
+def test_pet_without_any_slope(tmp_path: Path) -> None:
+    assert "4 of 4 slices have no RescaleSlope" in refused(lambda: pet(tmp_path, RescaleSlope=None))
+
+
 def test_frames_that_disagree_on_the_start(tmp_path: Path) -> None:
     def later(k: int, dataset: Dataset) -> None:
         dataset.FrameReferenceTime = 60e3 + 200e3 * k

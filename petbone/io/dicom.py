@@ -261,6 +261,7 @@ def _refuse_unusual(path: Path, headers: Sequence[Dataset]) -> None:
         raise InputError(
             f"{path}: a PET series of type {'/'.join(unusual)}; expected STATIC or WHOLE BODY images"
         )
+    _refuse_scale(path, headers)
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
         without = sum(len(elements(h, keyword)) == 0 for h in headers)
         if without:
@@ -271,6 +272,21 @@ def _refuse_unusual(path: Path, headers: Sequence[Dataset]) -> None:
             raise InputError(
                 f"{path}: {len(values)} different values of {keyword} in one series; expected one"
             )
+
+
+def _refuse_scale(path: Path, headers: Sequence[Dataset]) -> None:
+    """A CT may have no scale at all (its values are judged later); a PET has one in every slice."""
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        without = sum(len(elements(h, keyword)) == 0 for h in headers)
+        needed = keyword == "RescaleSlope" and headers[0].get("Modality") == "PT"
+        if without and (needed or without < len(headers)):
+            raise InputError(
+                f"{path}: {without} of {len(headers)} slices have no {keyword}; expected it in every slice: "
+                "export the series again"
+            )
+    # A PET whose slice is empty may have a slope of 0, which changes nothing.
+    if any(float(v) < 0 for h in headers for v in elements(h, "RescaleSlope")):
+        raise InputError(f"{path}: a RescaleSlope below 0; expected a positive one: export the series again")
 
 
 # Geometry

@@ -28,6 +28,8 @@ from petbone.suv import HALF_LIFE_S, Acquisition, DecayCorrection, SuvFactor, su
 SAME_TIME_S = 1.0
 """SeriesTime may be this much after an AcquisitionTime and still count as the start of the scan."""
 BACK_COMPUTED_SPREAD_S = 60.0
+LATE_START_S = 180.0
+"""The first frame of a series starts with it; later by more than this, it may be another scan's time."""
 
 # DICOM PS3.3 C.8.9.1.1: what these elements may hold. Anything else is free text and is not repeated.
 UNITS = frozenset(
@@ -249,7 +251,7 @@ def _decay_reference(
     if ge := _ge_scan_time(first):
         return Moment(ge, dated=True), "GE private scan time (0009,xx0D)", ()
     if series and (earliest is None or series <= earliest + timedelta(seconds=SAME_TIME_S)):
-        return Moment(series, dated), "SeriesTime", ()
+        return Moment(series, dated), "SeriesTime", _late_start(headers, series, earliest, half_life_s)
     if earliest is None:
         return None, "none", ()
     why = "SeriesTime is after the acquisition" if series else "SeriesTime is missing"
@@ -267,6 +269,23 @@ def _decay_reference(
             return Moment(min(starts), dated), "AcquisitionTime and FrameReferenceTime", (said,)
     said = f"{why}, so the earliest AcquisitionTime was taken as the scan start"
     return Moment(earliest, dated), "earliest AcquisitionTime", (said,)
+
+
+def _late_start(
+    headers: Sequence[Dataset], series: datetime, earliest: datetime | None, half_life_s: float | None
+) -> tuple[str, ...]:
+    """What must be said if nothing was acquired for long after SeriesTime and no frame explains it."""
+    if earliest is None or (earliest - series).total_seconds() <= LATE_START_S:
+        return ()
+    day = _day(headers[0])[1]
+    computed = [_back_computed(h, _acquired(h, day), half_life_s or HALF_LIFE_S["F-18"]) for h in headers]
+    if any(c and abs((c - series).total_seconds()) <= BACK_COMPUTED_SPREAD_S for c in computed):
+        return ()
+    minutes = (earliest - series).total_seconds() / 60
+    return (
+        f"SeriesTime was taken as the scan start, although the first frame is {minutes:.0f} minutes later: "
+        "if the scan began later, give --scan-start",
+    )
 
 
 def _day(header: Dataset) -> tuple[bool, str]:
