@@ -371,7 +371,7 @@ def test_crooked_stacks(tmp_path: Path, shift: Callable[[int], list[float]], sai
 @pytest.mark.parametrize(
     ("keyword", "value", "said"),
     [
-        ("NumberOfFrames", 4, "multi-frame"),
+        ("NumberOfFrames", 4, "several frames without functional groups"),
         ("SamplesPerPixel", 3, "colours"),
         ("PixelSpacing", [2.0, 2.5], "2 different values of PixelSpacing"),
         ("ImageOrientationPatient", [0, 1, 0, 1, 0, 0], "different values of ImageOrientationPatient"),

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from petbone.errors import InputError
+from petbone.io.enhanced import frame_headers, is_enhanced
 from petbone.volume import Grid
 
 POSITION_MM = 0.1
@@ -57,11 +59,13 @@ _MALFORMED = (  # pydicom hands malformed values out as text, or raises one of t
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One file of a series: its header, where its pixels start, and how to get its bytes."""
+    """One file of a series, or one frame of it: its header, where the file's pixels start, and its bytes."""
 
     header: Dataset
     pixel_offset: int
     read: Callable[[], bytes]
+    frame: int = 0
+    frames: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,15 +132,31 @@ def find_series(path: Path, modality: str, wanted: str | None = None) -> Series:
 def _headers_of_files(files: Sequence[Path]) -> list[Slice]:
     files = [f for f in files if not f.name.startswith(".")]
     with ThreadPoolExecutor(THREADS) as pool:
-        return [s for s in pool.map(_header_of_file, files) if s is not None]
+        return [f for s in pool.map(_header_of_file, files) if s is not None for f in _frames(s)]
+
+
+def _frames(one: Slice) -> list[Slice]:
+    """The frames of an enhanced object as slices that share the file's bytes; others as they are."""
+    if not is_enhanced(one.header):
+        return [one]
+    headers = frame_headers(one.header)
+    read = lru_cache(1)(one.read)
+    return [Slice(h, one.pixel_offset, read, n, len(headers)) for n, h in enumerate(headers)]
 
 
 def _files_of_directory(path: Path) -> list[Path]:
-    """The files that a DICOMDIR lists. Raises InputError if `path` is none, or a file is missing."""
+    """The files that a DICOMDIR lists, or an enhanced object itself, which is a whole series.
+
+    Raises InputError if `path` is neither, or a file is missing.
+    """
+    header: Dataset
     try:
-        records = pydicom.dcmread(path, stop_before_pixels=True).get("DirectoryRecordSequence")
+        header = pydicom.dcmread(path, stop_before_pixels=True)
     except InvalidDicomError:  # what begins as a zip file and is none
-        records = None
+        header = Dataset()
+    if is_enhanced(header):
+        return [path]
+    records = header.get("DirectoryRecordSequence")
     if records is None:
         raise InputError(f"{path}: a single DICOM file; expected the folder (or zip file) of its series")
     listed = [
@@ -164,7 +184,7 @@ def _headers_of_zip(path: Path) -> list[Slice]:
         found = [_header(io.BytesIO(archive.read(n)), lambda n=n: archive.read(n)) for n in names]  # type: ignore[misc]
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
         raise InputError(f"{path}: the zip file is damaged, encrypted or cut short ({error})") from None
-    return [s for s in found if s is not None]
+    return [f for s in found if s is not None for f in _frames(s)]
 
 
 def _header(stream: Any, read: Callable[[], bytes]) -> Slice | None:
@@ -250,8 +270,8 @@ def _refuse_unusual(path: Path, headers: Sequence[Dataset]) -> None:
         )
     if any(int(h.get("NumberOfFrames") or 1) > 1 for h in headers):
         raise InputError(
-            f"{path}: an enhanced (multi-frame) DICOM object; expected one file per slice: convert it to "
-            "single-frame DICOM or to NIfTI"
+            f"{path}: several frames without functional groups; expected an enhanced object or one file per "
+            "slice: convert it"
         )
     if any(int(h.get("SamplesPerPixel") or 1) != 1 for h in headers):
         raise InputError(f"{path}: the pixels have colours; expected one value per pixel")

@@ -248,6 +248,8 @@ def _decay_reference(
     series = _date_time(day, first.get("SeriesTime"))
     taken = [t for t in (_acquired(h, day) for h in headers) if t is not None]
     earliest = min(taken, default=None)
+    if told := _local(first, first.get("DecayCorrectionDateTime")):
+        return Moment(told, dated=True), "DecayCorrectionDateTime", ()
     if ge := _ge_scan_time(first):
         return Moment(ge, dated=True), "GE private scan time (0009,xx0D)", ()
     if series and (earliest is None or series <= earliest + timedelta(seconds=SAME_TIME_S)):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.pixels.utils import pixel_array
 
 from petbone.errors import InputError, ResourceError
 from petbone.io.dicom import THREADS, Series, Slice
@@ -51,7 +52,8 @@ def read_image(path: Path, series: Series, whole_numbers: bool) -> Image:
         if whole and (low < -32768 or high > 32767):
             raise _DoesNotFitError
         data[n] = scaled
-        return hashlib.sha256(raw).digest(), low, high
+        # A file of several frames is hashed once.
+        return b"" if series.slices[n].frame else hashlib.sha256(raw).digest(), low, high
 
     try:
         with ThreadPoolExecutor(THREADS) as pool:
@@ -94,8 +96,8 @@ def _values(path: Path, one: Slice, raw: bytes) -> npt.NDArray[Any]:
     syntax = str(meta.get("TransferSyntaxUID", _IMPLICIT))
     if syntax not in _NATIVE or bits not in (8, 16, 32):
         return _decompressed(path, one, raw)
-    skip = one.pixel_offset + (8 if syntax == _IMPLICIT else 12)
     wanted = rows * columns * bits // 8
+    skip = one.pixel_offset + (8 if syntax == _IMPLICIT else 12) + one.frame * wanted
     if raw[one.pixel_offset : one.pixel_offset + 4] not in (b"\xe0\x7f\x10\0", b"\x7f\xe0\0\x10"):
         raise InputError(f"{path}: a slice has no pixel data")
     if len(raw) < skip + wanted:
@@ -114,17 +116,17 @@ def _decompressed(path: Path, one: Slice, raw: bytes) -> npt.NDArray[Any]:
     """(rows, columns) rescaled values of a compressed file, by pydicom or, if it has no decoder, GDCM."""
     slope, intercept = _scale(one.header)
     try:
-        stored = pydicom.dcmread(io.BytesIO(raw), force=True).pixel_array
+        stored = pixel_array(pydicom.dcmread(io.BytesIO(raw), force=True), index=one.frame)
         values: npt.NDArray[Any] = stored * slope + intercept
     except Exception:  # whatever a decoder raises
-        values = _decompressed_by_gdcm(path, raw)
+        values = _decompressed_by_gdcm(path, raw, one.frame)
     shape = (int(one.header.Rows), int(one.header.Columns))
     if values.shape != shape:
         raise InputError(f"{path}: a slice has shape {values.shape}; expected {shape}")
     return values
 
 
-def _decompressed_by_gdcm(path: Path, raw: bytes) -> npt.NDArray[Any]:
+def _decompressed_by_gdcm(path: Path, raw: bytes, frame: int) -> npt.NDArray[Any]:
     """Rescaled values through SimpleITK, which knows JPEG Lossless, reads only files, and rescales."""
     import SimpleITK as sitk
 
@@ -139,4 +141,4 @@ def _decompressed_by_gdcm(path: Path, raw: bytes) -> npt.NDArray[Any]:
             raise InputError(
                 f"{path}: compressed pixels cannot be decoded; expected uncompressed DICOM: convert it"
             ) from None
-    return values[0] if values.ndim == 3 else values
+    return values[frame] if values.ndim == 3 else values

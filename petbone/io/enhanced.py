@@ -1,0 +1,92 @@
+"""Enhanced (multi-frame) CT and PET objects as the slices that they hold, in the words of the older objects.
+
+DICOM keeps what belongs to a frame in functional groups (PS3.3 C.7.6.16), and an older object that was
+converted keeps its own elements in 'unassigned converted attributes' (A.70 to A.72). An object that was born
+enhanced says decay correction, attenuation correction and unit elsewhere (C.8.22, C.7.6.16.2.11): they
+are translated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+UNITS = {"bq/ml": "BQML", "{suvbw}g/ml": "GML", "g/ml{suvbw}": "GML"}
+"""UCUM codes of Real World Value Mapping and the Units (0054,1001) that they are."""
+
+
+def is_enhanced(header: Dataset) -> bool:
+    """Several frames with a functional group for each of them."""
+    return all(keyword in header for keyword in GROUPS)
+
+
+def frame_headers(header: Dataset) -> list[Dataset]:
+    """A header for every frame, as files of one slice have it.
+
+    Raises ValueError where frames and groups differ in number.
+    """
+    per_frame = header.PerFrameFunctionalGroupsSequence
+    if len(per_frame) != int(header.get("NumberOfFrames") or 1):
+        raise ValueError("frames and functional groups differ in number")
+    common = Dataset()
+    common.update({e.tag: e for e in header if e.keyword not in (*GROUPS, "NumberOfFrames")})
+    for group in header.SharedFunctionalGroupsSequence:
+        _spread(common, group)
+    found = []
+    for group in per_frame:
+        own = Dataset()
+        own.update({e.tag: e for e in common})
+        _spread(own, group)
+        own.file_meta = header.file_meta
+        _translate(own)
+        found.append(own)
+    return found
+
+
+def _spread(target: Dataset, group: Dataset) -> None:
+    """Copy what the items of a functional group say into a header."""
+    for macro in group:
+        if macro.VR == "SQ" and len(macro.value) == 1 and macro.keyword != "RealWorldValueMappingSequence":
+            target.update({e.tag: e for e in macro.value[0]})
+        elif macro.VR == "SQ":
+            target.add(macro)
+
+
+def _translate(own: Dataset) -> None:
+    """The older elements from the newer ones, where the older are not there."""
+    if own.get("Modality") != "PT":
+        return
+    flags = {"ATTN": own.get("AttenuationCorrected"), "DECY": own.get("DecayCorrected")}
+    if "CorrectedImage" not in own and any(flags.values()):
+        own.CorrectedImage = [name for name, flag in flags.items() if flag == "YES"]
+    if "DecayCorrection" not in own and flags["DECY"]:
+        # The moment itself stands in DecayCorrectionDateTime, whichever it is.
+        own.DecayCorrection = "START" if flags["DECY"] == "YES" else "NONE"
+    if "Units" not in own:
+        _set_units(own, own.get("RealWorldValueMappingSequence") or [])
+    for newer, older in (
+        ("FrameAcquisitionDateTime", "AcquisitionDateTime"),
+        ("FrameAcquisitionDuration", "ActualFrameDuration"),
+    ):
+        if newer in own:
+            setattr(own, older, own[newer].value)
+    if "FrameAcquisitionDateTime" in own:
+        for keyword in ("AcquisitionDate", "AcquisitionTime"):
+            if keyword in own:
+                delattr(own, keyword)
+
+
+def _set_units(own: Dataset, mappings: Iterable[Any]) -> None:
+    """Units and scale of the mapping to Bq/mL, or else to SUVbw; nothing where there is none."""
+    for wanted in ("BQML", "GML"):
+        for mapping in mappings:
+            codes = mapping.get("MeasurementUnitsCodeSequence") or [Dataset()]
+            unit = UNITS.get(str(codes[0].get("CodeValue") or "").lower())
+            if unit == wanted and "RealWorldValueSlope" in mapping:
+                own.Units = unit
+                own.RescaleSlope = mapping.RealWorldValueSlope
+                own.RescaleIntercept = mapping.get("RealWorldValueIntercept") or 0
+                return
