@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 import zipfile
@@ -11,6 +12,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import PIL.Image
 import pydicom
 import pytest
 import SimpleITK as sitk
@@ -464,6 +466,23 @@ def test_jpeg_lossless_is_decoded_with_its_rescale(tmp_path: Path) -> None:
     assert np.array_equal(scan.volume.data, stored_values())
 
 
+def test_jpeg_2000_is_decoded(tmp_path: Path) -> None:
+    """Codestreams by OpenJPEG, in Pillow: what many archives store."""
+    stored = (stored_values() + 1024).astype(np.uint16)
+    folder = write(tmp_path / "ct", {"RescaleIntercept": -1024}, values=stored)
+    for file in folder.iterdir():
+        plain = pydicom.dcmread(file)
+        stream = io.BytesIO()
+        options = {"irreversible": False, "no_jp2": True, "num_resolutions": 1}
+        PIL.Image.fromarray(plain.pixel_array).save(stream, "JPEG2000", **options)
+        plain.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+        plain.PixelData = pydicom.encaps.encapsulate([stream.getvalue()])
+        plain["PixelData"].VR = "OB"
+        plain["PixelData"].is_undefined_length = True
+        plain.save_as(file)
+    assert np.array_equal(read_ct(folder).volume.data, stored_values())
+
+
 def test_compression_that_nobody_can_undo(tmp_path: Path) -> None:
     folder = write(tmp_path / "ct")
     for file in folder.iterdir():
@@ -656,6 +675,23 @@ def test_suv_of_another_type_becomes_that_of_body_weight(
     assert scan.suv is not None
     assert scan.suv.factor == pytest.approx(factor, rel=1e-9)
     assert "to body weight" in scan.suv.rule
+
+
+def test_sex_o_is_told(tmp_path: Path) -> None:
+    scan = pet(tmp_path, Units="GML", SUVType="LBM", PatientSex="O")
+    man, woman = 88 - 120 * (80 / 180) ** 2, 1.07 * 80 - 148 * (80 / 180) ** 2
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(160 / (man + woman), rel=1e-9)
+    assert any("sex O" in w for w in scan.warnings)
+
+
+def test_header_without_an_injection(tmp_path: Path) -> None:
+    def forget(k: int, dataset: Dataset) -> None:
+        del dataset.RadiopharmaceuticalInformationSequence
+
+    line = refused(lambda: pet(tmp_path, forget))
+    for keyword in ("RadionuclideTotalDose", "RadiopharmaceuticalStartDateTime", "RadionuclideHalfLife"):
+        assert keyword in line
 
 
 def test_size_of_the_body_can_be_given(tmp_path: Path) -> None:

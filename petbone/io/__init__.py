@@ -101,6 +101,7 @@ def read_pet(path: Path | str, options: PetOptions | None = None) -> Scan:
 def _facts(word: PetWord) -> dict[str, Any]:
     """How SUV was obtained, for a provenance file: an interval of time and never a date."""
     facts = {
+        "suv_type": "BW",
         "factor": word.factor.factor,
         "rule": word.factor.rule,
         "assumptions": list(word.factor.assumptions),

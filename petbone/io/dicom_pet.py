@@ -39,6 +39,18 @@ UNITS = frozenset(
 CORRECTIONS = frozenset("DECY ATTN SCAT DTIM MOTN PMOT CLIN RAN RADL DCAL NORM COUNTLOSS RANDOMS".split())
 DECAY = frozenset(kind.value for kind in DecayCorrection)
 
+GE_TIME = "GE private scan time (0009,xx0D)"
+ENHANCED_TIME = "DecayCorrectionDateTime"
+COMPUTED_TIME = "AcquisitionTime and FrameReferenceTime"
+EARLIEST_TIME = "earliest AcquisitionTime"
+WHY = {
+    GE_TIME: "GE writes the start of the scan there; SeriesTime may be that of a later reconstruction",
+    ENHANCED_TIME: "an enhanced object states the moment itself",
+    "SeriesTime": "it is not after any AcquisitionTime",
+    COMPUTED_TIME: "SeriesTime is missing or late, and the frames tell how long after the start they are",
+    EARLIEST_TIME: "SeriesTime is missing or late, and the frames do not tell when the scan began",
+}
+
 _ZONE = "TimezoneOffsetFromUTC"
 _GE_SCAN_TIME = (0x0009, 0x0D, "GEMS_PETD_01")
 _PHILIPS_SUV = (0x7053, 0x00, "Philips PET Private Group")
@@ -144,7 +156,10 @@ def _factor_of_suv(
         factor = suv_bw_from(kind, body.weight_kg, body.height_m, body.sex)
     except ValueError as error:
         raise InputError(f"{path}: SUV of type {word} cannot be turned into SUVbw: {error}") from None
-    return SuvFactor(factor, f"Units {units}, SUVType {word}: from {SPOKEN[kind]} to body weight", body.said)
+    said = body.said
+    if body.sex == "O" and kind is not SuvType.BSA:
+        said = (*said, "sex O: the mean of the formulas for men and women was taken")
+    return SuvFactor(factor, f"Units {units}, SUVType {word}: from {SPOKEN[kind]} to body weight", said)
 
 
 def _slice_shares(headers: Sequence[Dataset], of_first: Acquisition) -> tuple[float, ...]:
@@ -196,6 +211,7 @@ def _found(path: Path, headers: Sequence[Dataset], tags: dict[str, Any]) -> Foun
     if word == "START":
         reference, rule, said = _decay_reference(path, headers, half_life_s or HALF_LIFE_S.get(nuclide or ""))
         tags["scan start from"] = rule
+        tags["scan start because"] = WHY.get(rule)
         tags["scan start"] = reference.when.time().isoformat() if reference else None
     frame_s = None
     if word == "NONE":
@@ -249,9 +265,9 @@ def _decay_reference(
     taken = [t for t in (_acquired(h, day) for h in headers) if t is not None]
     earliest = min(taken, default=None)
     if told := _local(first, first.get("DecayCorrectionDateTime")):
-        return Moment(told, dated=True), "DecayCorrectionDateTime", ()
+        return Moment(told, dated=True), ENHANCED_TIME, ()
     if ge := _ge_scan_time(first):
-        return Moment(ge, dated=True), "GE private scan time (0009,xx0D)", ()
+        return Moment(ge, dated=True), GE_TIME, ()
     if series and (earliest is None or series <= earliest + timedelta(seconds=SAME_TIME_S)):
         return Moment(series, dated), "SeriesTime", _late_start(headers, series, earliest, half_life_s)
     if earliest is None:
@@ -268,9 +284,9 @@ def _decay_reference(
                     "give --scan-start"
                 )
             said = f"{why}, so the scan start was computed back from the frames"
-            return Moment(min(starts), dated), "AcquisitionTime and FrameReferenceTime", (said,)
+            return Moment(min(starts), dated), COMPUTED_TIME, (said,)
     said = f"{why}, so the earliest AcquisitionTime was taken as the scan start"
-    return Moment(earliest, dated), "earliest AcquisitionTime", (said,)
+    return Moment(earliest, dated), EARLIEST_TIME, (said,)
 
 
 def _late_start(
