@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -326,15 +328,24 @@ def test_pet_without_attenuation_correction_is_passed_over(tmp_path: Path) -> No
     assert "lacks ATTN" in refused(lambda: read_pet(tmp_path, PetOptions(series="8")))
 
 
+def write_medium(folder: Path, medium: Path) -> None:
+    """The files of a folder as DICOM media hold them, with a DICOMDIR, by pydicom."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of its own temporary folder
+        files = FileSet()
+        for file in folder.iterdir():
+            dataset = pydicom.dcmread(file)
+            dataset.StudyInstanceUID, dataset.StudyDate, dataset.StudyTime = "1.2.3", "20240531", "110000"
+            dataset.InstanceNumber, dataset.StudyID = 1, "1"
+            files.add(dataset)
+        files.write(medium)
+        del files
+        gc.collect()
+
+
 def test_directory_of_a_medium(tmp_path: Path) -> None:
     folder = write(tmp_path / "ct")
-    medium = FileSet()
-    for file in folder.iterdir():
-        dataset = pydicom.dcmread(file)
-        dataset.StudyInstanceUID, dataset.StudyDate, dataset.StudyTime = "1.2.3", "20240531", "110000"
-        dataset.InstanceNumber, dataset.StudyID = 1, "1"
-        medium.add(dataset)
-    medium.write(tmp_path / "medium")
+    write_medium(folder, tmp_path / "medium")
     scan = read_ct(tmp_path / "medium" / "DICOMDIR")
     assert np.array_equal(scan.volume.data, stored_values())
     assert np.array_equal(read_ct(tmp_path / "medium").volume.data, stored_values())
