@@ -142,6 +142,12 @@ def test_born_enhanced_pet(tmp_path: Path, compressed: bool) -> None:
         assert scan.volume.grid.spacing_mm == pytest.approx([1.5, 2.0, 3.0])
 
 
+def test_only_enhanced_objects_are_asked_for_their_moment(tmp_path: Path) -> None:
+    scan = read_pet(pet_series(tmp_path, DecayCorrectionDateTime="20240531120000"))
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-9)
+
+
 def test_born_enhanced_in_suv(tmp_path: Path) -> None:
     scan = read_pet(born(tmp_path / "pet.dcm", ("{SUVbw}g/ml",)))
     assert scan.suv is not None
