@@ -264,7 +264,7 @@ def _decay_reference(
     series = _date_time(day, first.get("SeriesTime"))
     taken = [t for t in (_acquired(h, day) for h in headers) if t is not None]
     earliest = min(taken, default=None)
-    # Only an enhanced object's: in older ones it is optional, and anonymisation shifts it apart from the rest.
+    # Only an enhanced object's: in older ones it is optional, and anonymisers shift it apart from the rest.
     told = _local(first, first.get("DecayCorrectionDateTime"))
     if told and first.get("DecayCorrected") == "YES":
         return Moment(told, dated=True), ENHANCED_TIME, ()
