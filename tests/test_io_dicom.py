@@ -619,6 +619,40 @@ def test_scale_of_one_slice(tmp_path: Path, keyword: str, value: Any, said: str)
     assert said in refused(lambda: pet(tmp_path, change))
 
 
+@pytest.mark.parametrize("empty", [True, False])
+def test_slope_of_nothing(tmp_path: Path, empty: bool) -> None:
+    """Some scanners write a slope of 0 for a slice without a count; with counts they would be lost."""
+
+    def change(k: int, dataset: Dataset) -> None:
+        if k == 1:
+            dataset.RescaleSlope = 0
+            if empty:
+                dataset.PixelData = bytes(len(dataset.PixelData))
+
+    if empty:
+        assert not pet(tmp_path, change).volume.data[:, :, 1].any()
+    else:
+        assert "RescaleSlope 0, but its pixels are not" in refused(lambda: pet(tmp_path, change))
+
+
+def test_series_time_that_cannot_be_checked_is_told(tmp_path: Path) -> None:
+    scan = pet(tmp_path, AcquisitionTime=None)
+    assert any("no AcquisitionTime is there to check it" in w for w in scan.warnings)
+
+
+def test_acquisition_date_that_is_none_does_not_hide_the_time(tmp_path: Path) -> None:
+    def spoil(k: int, dataset: Dataset) -> None:
+        dataset.AcquisitionDate = "2400"
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = pet_series(tmp_path, spoil, SeriesTime="122300")
+    scan = read_pet(folder)
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-9)
+    assert any("SeriesTime is after the acquisition" in w for w in scan.warnings)
+
+
 def test_pet_without_any_slope(tmp_path: Path) -> None:
     assert "4 of 4 slices have no RescaleSlope" in refused(lambda: pet(tmp_path, RescaleSlope=None))
 

@@ -295,7 +295,9 @@ def _late_start(
     headers: Sequence[Dataset], series: datetime, earliest: datetime | None, half_life_s: float | None
 ) -> tuple[str, ...]:
     """What must be said if nothing was acquired for long after SeriesTime and no frame explains it."""
-    if earliest is None or (earliest - series).total_seconds() <= LATE_START_S:
+    if earliest is None:
+        return ("SeriesTime was taken as the scan start; no AcquisitionTime is there to check it",)
+    if (earliest - series).total_seconds() <= LATE_START_S:
         return ()
     day = _day(headers[0])[1]
     computed = [_back_computed(h, _acquired(h, day), half_life_s or HALF_LIFE_S["F-18"]) for h in headers]
@@ -357,7 +359,8 @@ def _injected(header: Dataset, reference: Moment | None) -> Moment | None:
 
 
 def _acquired(header: Dataset, day: str) -> datetime | None:
-    if at := _date_time(header.get("AcquisitionDate") or day, header.get("AcquisitionTime")):
+    clock = header.get("AcquisitionTime")
+    if at := _date_time(header.get("AcquisitionDate"), clock) or _date_time(day, clock):
         return at
     return _local(header, header.get("AcquisitionDateTime"))
 

@@ -46,6 +46,10 @@ def read_image(path: Path, series: Series, whole_numbers: bool) -> Image:
     def fill(n: int) -> tuple[bytes, float, float]:
         raw = series.slices[n].read()
         scaled = _values(path, series.slices[n], raw)
+        if _scale(series.slices[n].header)[0] == 0 and _stored_any(series.slices[n], raw):
+            raise InputError(
+                f"{path}: a slice has RescaleSlope 0, but its pixels are not: export the series again"
+            )
         low, high = float(scaled.min()), float(scaled.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError(f"{path}: a slice holds values that are not finite after rescaling")
@@ -71,6 +75,11 @@ def read_image(path: Path, series: Series, whole_numbers: bool) -> Image:
         warnings=series.warnings,
         series_left=series.left,
     )
+
+
+def _stored_any(one: Slice, raw: bytes) -> bool:
+    """Whether a pixel is not 0 as it is stored."""
+    return bool(pixel_array(pydicom.dcmread(io.BytesIO(raw), force=True), index=one.frame).any())
 
 
 class _DoesNotFitError(Exception):
