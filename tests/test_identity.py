@@ -19,8 +19,9 @@ from conftest import Answer
 from petbone.selftest.cases import HEADER, INJECTION
 from petbone.selftest.series import SHAPE, SPACING_MM, write_series
 
-NAME, NUMBER, BIRTH = "DOE^JANE", "PID4711X", "19470302"
-SECRETS = (NAME, "DOE", "JANE", NUMBER, "4711", BIRTH, "1947")
+# Long enough not to be met by chance in a hash or a picture.
+NAME, NUMBER, BIRTH = "QUINTERODOE^JANETTAMARIE", "PID4711X", "19470302"
+SECRETS = (*NAME.split("^"), NUMBER, BIRTH, "DOE JANE")
 TEXT = {
     "PN": NAME,
     "LO": NAME,
@@ -130,10 +131,10 @@ def test_suv_says_nobody(tmp_path: Path, cli: Cli, form: tuple[str, ...]) -> Non
         {"Units": "DOE JANE"},
         {"Units": "GML", "SUVType": "DOE JANE"},
         {"DecayCorrection": "DOE JANE"},
-        {"CorrectedImage": ["DOE", "JANE"]},
+        {"CorrectedImage": ["QUINTERODOE", "JANETTAMARIE"]},
         {"SeriesType": ["DYNAMIC", "DOE JANE"]},
         {"PatientWeight": None},
-        {"SeriesTime": "DOE", "AcquisitionTime": "JANE"},
+        {"SeriesTime": "QUINTERODOE", "AcquisitionTime": "JANETTAMARIE"},
         {"Manufacturer": NAME, "Units": "CNTS"},
     ],
 )

@@ -203,7 +203,7 @@ def _header(stream: Any, read: Callable[[], bytes]) -> Slice | None:
         return None
     if "DirectoryRecordSequence" in header:
         return None
-    if marked and ("SOPClassUID" not in header or "Modality" not in header):
+    if marked and any(k not in header for k in ("SOPClassUID", "Modality", "SeriesInstanceUID")):
         raise ValueError("cut short")
     return Slice(header, stream.tell(), read)
 
