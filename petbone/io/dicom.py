@@ -14,6 +14,7 @@ import io
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -182,8 +183,10 @@ def _headers_of_zip(path: Path) -> list[Slice]:
         names = sorted(i.filename for i in archive.infolist() if not i.is_dir())
         # Read again for the pixels: keeping every file would hold the series twice.
         found = [_header(io.BytesIO(archive.read(n)), lambda n=n: archive.read(n)) for n in names]  # type: ignore[misc]
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-        raise InputError(f"{path}: the zip file is damaged, encrypted or cut short ({error})") from None
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+        # Without the error's words: they quote names of members, which may be the patient's.
+        kind = type(error).__name__
+        raise InputError(f"{path}: the zip file is damaged, encrypted or cut short ({kind})") from None
     return [f for s in found if s is not None for f in _frames(s)]
 
 
