@@ -39,6 +39,10 @@ MAX_HALF_LIVES = 10.0
 """Beyond this many half-lives between injection and scan the times are not believed."""
 
 
+class DecayTimesError(ValueError):
+    """The times of injection and scan cannot be."""
+
+
 class DecayCorrection(Enum):
     """To which moment the image is decay-corrected (DICOM 0054,1102)."""
 
@@ -59,7 +63,7 @@ class Acquisition:
     """
 
     dose_bq: float
-    half_life_s: float
+    half_life_s: float | None
     injected_at: datetime
     decay_reference_at: datetime
     weight_kg: float
@@ -73,7 +77,10 @@ class Acquisition:
 
     def __post_init__(self) -> None:
         _in_range("dose", self.dose_bq, 1e6, 1e11, "Bq")
-        _in_range("half-life", self.half_life_s, 1.0, 1e8, "s")
+        if self.half_life_s is not None:
+            _in_range("half-life", self.half_life_s, 1.0, 1e8, "s")
+        elif self.decay_correction is not DecayCorrection.ADMIN:
+            raise ValueError("only an image that is corrected to the injection needs no half-life")
         _in_range("weight", self.weight_kg, 1.0, 700.0, "kg")
         if self.height_m is not None:
             _in_range("height", self.height_m, 0.3, 2.8, "m")
@@ -90,9 +97,10 @@ class Acquisition:
 
     def _check_times(self) -> None:
         if self.decay_s < 0:
-            raise ValueError(f"the injection is {-self.decay_s:g} s after the scan's decay reference")
+            raise DecayTimesError(f"the injection is {-self.decay_s:g} s after the scan's decay reference")
+        assert self.half_life_s is not None  # the constructor saw to it
         if self.decay_s > MAX_HALF_LIVES * self.half_life_s:
-            raise ValueError(
+            raise DecayTimesError(
                 f"the injection is {self.decay_s:g} s before the scan, more than {MAX_HALF_LIVES:g} "
                 f"half-lives of {self.half_life_s:g} s"
             )
@@ -122,7 +130,7 @@ def suv_bw_factor(acquisition: Acquisition) -> SuvFactor:
     START: dose x 2^(-(reference - injection) / half-life) (QIBA). ADMIN: the dose as injected (IBSI).
     NONE: 1000 W / dose x lambda T / (1 - exp(-lambda T)) x exp(lambda (start - injection)) (IBSI).
     """
-    decay_per_s = math.log(2) / acquisition.half_life_s
+    decay_per_s = math.log(2) / (acquisition.half_life_s or math.inf)  # without one: ADMIN, nothing decays
     factor = 1000.0 * acquisition.weight_kg / acquisition.dose_bq
     kind = acquisition.decay_correction
     if kind is DecayCorrection.START:

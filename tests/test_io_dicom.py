@@ -25,7 +25,9 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from petbone.errors import InputError, ResourceError
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
+from petbone.io.dicom import find_series
 from petbone.io.dicom_pet import pet_facts
+from petbone.io.dicom_pixels import read_image
 from petbone.volume import Grid
 
 SHAPE = (6, 5, 4)  # columns, rows, slices
@@ -328,6 +330,80 @@ def test_pet_without_attenuation_correction_is_passed_over(tmp_path: Path) -> No
     assert "lacks ATTN" in refused(lambda: read_pet(tmp_path, PetOptions(series="8")))
 
 
+@pytest.mark.parametrize("keyword", ["SeriesType", "ImageType"])
+def test_projections_beside_a_pet_are_passed_over(tmp_path: Path, keyword: str) -> None:
+    """Some scanners store a turning MIP as a PET series of its own."""
+    words = {"SeriesType": ["WHOLE BODY", "REPROJECTION"], "ImageType": ["DERIVED", "SECONDARY", "MIP"]}
+    pet_series(tmp_path / "pet")
+    pet_series(tmp_path / "mip", numbered(8), **{keyword: words[keyword]})
+    scan = read_pet(tmp_path)
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-9)
+    left = "other series of the same kind were left: PT number 8 with 4 slices, projections"
+    assert left in scan.warnings
+
+
+def test_projections_alone_are_refused(tmp_path: Path) -> None:
+    assert "type REPROJECTION" in refused(lambda: pet(tmp_path, SeriesType=["WHOLE BODY", "REPROJECTION"]))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_damage_in_a_zip_names_no_member(tmp_path: Path, method: int) -> None:
+    """Bytes are flipped all along the file: read rightly, or refused in one line without a member's name."""
+    file = tmp_path / "pet.zip"
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for n, one in enumerate(sorted(pet_series(tmp_path / "a").iterdir())):
+            archive.write(one, f"{SECRET}/{n}.dcm")
+    whole = file.read_bytes()
+    expected = read_pet(file).volume.data
+    lines = set()
+    for at in np.linspace(0, len(whole) - 1, 150).astype(int):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            assert np.array_equal(read_pet(file).volume.data, expected)
+        except InputError as error:
+            lines.add(str(error))
+    assert any("damaged" in line for line in lines)
+    assert not any(SECRET in line or "\n" in line for line in lines)
+
+
+def test_encrypted_zip(tmp_path: Path) -> None:
+    file = tmp_path / "pet.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for one in pet_series(tmp_path / "a").iterdir():
+            archive.write(one, f"{SECRET}/{one.name}")
+    raw = bytearray(file.read_bytes())
+    for at in range(len(raw) - 4):  # the flag of encryption, in both headers of every member
+        if raw[at : at + 4] in (b"PK\3\4", b"PK\1\2"):
+            raw[at + (6 if raw[at + 2] == 3 else 8)] |= 1
+    file.write_bytes(raw)
+    assert "encrypted" in refused(lambda: read_pet(file))
+
+
+def test_zip_that_changes_while_it_is_read(tmp_path: Path) -> None:
+    """Members are read twice; what is damaged by then is refused and no traceback."""
+    file = tmp_path / "ct.zip"
+    values = np.random.default_rng(5).integers(-1000, 2000, (64, 64, 4)).astype(np.int16)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for one in write(tmp_path / "ct", values=values).iterdir():
+            archive.write(one, f"{SECRET}/{one.name}")
+    series = find_series(file, "CT")
+    raw = file.read_bytes()
+    file.write_bytes(raw[:40] + bytes(len(raw) // 2) + raw[40 + len(raw) // 2 :])
+    assert "damaged" in refused(lambda: read_image(file, series, whole_numbers=True))
+
+
+def test_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """Opened, the memory of this process gives an error of input and output."""
+    folder = write(tmp_path / "ct")
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("needs /proc")
+    (folder / f"{SECRET}.dcm").symlink_to("/proc/self/mem")
+    line = refused(lambda: read_ct(folder))
+    assert "cannot be read" in line
+    assert "Input/output error" in line
+
+
 def write_medium(folder: Path, medium: Path) -> None:
     """The files of a folder as DICOM media hold them, with a DICOMDIR, by pydicom."""
     with warnings.catch_warnings():
@@ -455,23 +531,28 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
     assert "not finite" in line
 
 
-def test_jpeg_lossless_is_decoded_with_its_rescale(tmp_path: Path) -> None:
-    """As archives send CT: stored + 1024, compressed by GDCM, which is another codec than pydicom's."""
-    stored = (stored_values() + 1024).astype(np.uint16)
-    folder = write(tmp_path / "ct", {"RescaleIntercept": -1024}, values=stored)
+def compress_by_gdcm(folder: Path, scratch: Path) -> None:
+    """JPEG Lossless, which is another codec than pydicom's."""
     writer = sitk.ImageFileWriter()
     writer.SetImageIO("GDCMImageIO")
     writer.UseCompressionOn()
     writer.SetCompressor("JPEG")
     for file in folder.iterdir():
         plain = pydicom.dcmread(file)
-        writer.SetFileName(str(tmp_path / "one.dcm"))
+        writer.SetFileName(str(scratch))
         writer.Execute(sitk.GetImageFromArray(plain.pixel_array[None]))
-        packed = pydicom.dcmread(tmp_path / "one.dcm")
+        packed = pydicom.dcmread(scratch)
         plain.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
         plain["PixelData"] = packed["PixelData"]
         plain.save_as(file)
     assert packed.file_meta.TransferSyntaxUID == pydicom.uid.JPEGLosslessSV1
+
+
+def test_jpeg_lossless_is_decoded_with_its_rescale(tmp_path: Path) -> None:
+    """As archives send CT: stored + 1024."""
+    stored = (stored_values() + 1024).astype(np.uint16)
+    folder = write(tmp_path / "ct", {"RescaleIntercept": -1024}, values=stored)
+    compress_by_gdcm(folder, tmp_path / "one.dcm")
     scan = read_ct(folder)
     assert scan.volume.data.dtype == np.int16
     assert np.array_equal(scan.volume.data, stored_values())
@@ -530,6 +611,16 @@ def test_no_identity_leaves_the_reader(tmp_path: Path) -> None:
     ("fields", "factor", "rule"),
     [
         ({"DecayCorrection": "ADMIN"}, 1000 * 80 / 200e6, None),
+        (
+            {
+                "DecayCorrection": "ADMIN",
+                "RadionuclideHalfLife": None,
+                "Radiopharmaceutical": None,
+                "RadiopharmaceuticalStartDateTime": None,
+            },
+            1000 * 80 / 200e6,
+            None,
+        ),
         ({"RadionuclideTotalDose": 200}, FACTOR, "SeriesTime"),  # MBq
         ({"PatientWeight": 80000}, FACTOR, "SeriesTime"),  # grams
         ({"RadiopharmaceuticalStartDateTime": None, "RadiopharmaceuticalStartTime": "100000"}, FACTOR, None),
@@ -565,7 +656,6 @@ def test_no_identity_leaves_the_reader(tmp_path: Path) -> None:
             FACTOR,
             "SeriesTime",
         ),
-        ({"RadiopharmaceuticalStartDateTime": "20240531100000.00+0200"}, FACTOR, "SeriesTime"),
         ({"Units": "GML", "RadionuclideTotalDose": None}, 1.0, None),
         # acquired before the series' time: the series was made later
         ({"SeriesTime": "123000"}, FACTOR, "earliest AcquisitionTime"),
@@ -633,6 +723,22 @@ def test_slope_of_nothing(tmp_path: Path, empty: bool) -> None:
         assert not pet(tmp_path, change).volume.data[:, :, 1].any()
     else:
         assert "RescaleSlope 0, but its pixels are not" in refused(lambda: pet(tmp_path, change))
+
+
+def test_slopes_of_compressed_slices(tmp_path: Path) -> None:
+    """The slope is applied once, whoever decodes, and a slope of 0 is looked into."""
+    slopes = [0.5, 0.0, 2.5, 3.5]
+
+    def empty(k: int, dataset: Dataset) -> None:
+        if k == 1:
+            dataset.PixelData = bytes(len(dataset.PixelData))
+
+    plain, packed = (pet_series(tmp_path / n, empty, RescaleSlope=slopes) for n in "ab")
+    compress_by_gdcm(packed, tmp_path / "one.dcm")
+    assert np.array_equal(read_pet(packed).volume.data, read_pet(plain).volume.data)
+    full = pet_series(tmp_path / "c", RescaleSlope=slopes)
+    compress_by_gdcm(full, tmp_path / "one.dcm")
+    assert "RescaleSlope 0, but its pixels are not" in refused(lambda: read_pet(full))
 
 
 def test_series_time_that_cannot_be_checked_is_told(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from highdicom.legacy import LegacyConvertedEnhancedCTImage, LegacyConvertedEnhancedPETImage
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
+from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from petbone.io import read_ct, read_pet
@@ -71,14 +72,15 @@ def item(**fields: Any) -> Dataset:
 
 
 def mapping(code: str, slope: float) -> Dataset:
-    unit = item(CodeValue=code, CodingSchemeDesignator="UCUM", CodeMeaning=code)
+    unit = item(CodingSchemeDesignator="UCUM", CodeMeaning=code)
+    setattr(unit, "CodeValue" if len(code) <= 16 else "LongCodeValue", code)  # PS3.3 8.1
     return item(
         RealWorldValueSlope=slope, RealWorldValueIntercept=0.0, MeasurementUnitsCodeSequence=Sequence([unit])
     )
 
 
 def born(
-    file: Path, codes: tuple[str, ...] = ("Bq/ml",), change: Callable[[Dataset], None] | None = None
+    file: Path, units: tuple[str, ...] = ("Bq/ml",), change: Callable[[Dataset], None] | None = None
 ) -> Path:
     """An enhanced PET as PS3.3 A.56 has it, frames in reverse order; slope of a frame 1 + its slice."""
     whole = Dataset()
@@ -112,7 +114,7 @@ def born(
             item(
                 FrameContentSequence=Sequence([content]),
                 PlanePositionSequence=Sequence([place]),
-                RealWorldValueMappingSequence=Sequence([mapping(code, 1.0 + k) for code in codes]),
+                RealWorldValueMappingSequence=Sequence([mapping(code, 1.0 + k) for code in units]),
             )
         )
     whole.PerFrameFunctionalGroupsSequence = Sequence(groups)
@@ -155,6 +157,47 @@ def test_born_enhanced_in_suv(tmp_path: Path) -> None:
     assert np.allclose(scan.volume.data, STORED * (1.0 + np.arange(FRAMES)), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        ("StandardizedUptakeValueLeanBodyMassJames", 80 / (1.07 * 80 - 148 * (80 / 180) ** 2)),
+        ("StandardizedUptakeValueLeanBodyMassJames128Multiplier", 80 / (1.07 * 80 - 148 * (80 / 180) ** 2)),
+        ("StandardizedUptakeValueLeanBodyMassJanma", (8780 + 244 * 80 / 1.8**2) / 9270),
+        ("StandardizedUptakeValueIdealBodyWeight", 80 / (45.5 + 0.91 * 28)),
+        ("StandardizedUptakeValueBodySurfaceArea", 80e3 / (71.84 * 180**0.725 * 80**0.425)),
+    ],
+)
+def test_born_enhanced_in_suv_of_another_type(tmp_path: Path, name: str, factor: float) -> None:
+    """Codes as pydicom has them from PS3.16 CID 85, and with the annotation before the unit."""
+
+    def change(whole: Dataset) -> None:
+        whole.PatientSize, whole.PatientSex = 1.8, "F"
+
+    code = getattr(codes.UCUM, name).value
+    unit, note = code[: code.index("{")], code[code.index("{") :]
+    for n, written in enumerate((code, note + unit)):
+        scan = read_pet(born(tmp_path / f"{n}.dcm", (written,), change))
+        assert scan.suv is not None
+        assert scan.suv.factor == pytest.approx(factor, rel=1e-9)
+
+
+@pytest.mark.parametrize("zone", ["", "+0900"])
+def test_born_enhanced_with_offsets_from_utc(tmp_path: Path, zone: str) -> None:
+    """Both moments have an offset, each its own: they are compared in UTC, whatever the header's zone."""
+
+    def change(whole: Dataset) -> None:
+        whole.DecayCorrectionDateTime = "20240531110000+0200"
+        whole.RadiopharmaceuticalInformationSequence[
+            0
+        ].RadiopharmaceuticalStartDateTime = "20240531080000+0000"
+        if zone:
+            whole.TimezoneOffsetFromUTC = zone
+
+    scan = read_pet(born(tmp_path / "pet.dcm", change=change))
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-9)
+
+
 def test_born_enhanced_without_decay_correction(tmp_path: Path) -> None:
     def change(whole: Dataset) -> None:
         whole.DecayCorrected = "NO"
@@ -189,4 +232,6 @@ def test_enhanced_without_a_unit(tmp_path: Path) -> None:
             scale = item(RescaleSlope=1.0, RescaleIntercept=0.0)
             group.PixelValueTransformationSequence = Sequence([scale])
 
+    line = refused(lambda: read_pet(born(tmp_path / "c.dcm", ("{SUVlbm}g/ml",))))
+    assert "missing: --height-cm, --sex" in line
     assert "Units missing" in refused(lambda: read_pet(born(tmp_path / "b.dcm", ("1",), scaled)))

@@ -11,15 +11,16 @@ SliceThickness, which is the thickness of a slice and not the way to the next.
 from __future__ import annotations
 
 import io
+import lzma
 import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from petbone.errors import InputError
+from petbone.io.dicom_elements import coded, elements
 from petbone.io.enhanced import frame_headers, is_enhanced
 from petbone.volume import Grid
 
@@ -131,9 +133,14 @@ def find_series(path: Path, modality: str, wanted: str | None = None) -> Series:
 
 
 def _headers_of_files(files: Sequence[Path]) -> list[Slice]:
+    """Raises InputError for files that cannot be read, without their names, which may be the patient's."""
     files = [f for f in files if not f.name.startswith(".")]
-    with ThreadPoolExecutor(THREADS) as pool:
-        return [f for s in pool.map(_header_of_file, files) if s is not None for f in _frames(s)]
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            return [f for s in pool.map(_header_of_file, files) if s is not None for f in _frames(s)]
+    except OSError as error:
+        folder = Path(error.filename).parent if error.filename else "a file"
+        raise InputError(f"{folder}: a file cannot be read ({error.strerror}); copy it again") from None
 
 
 def _frames(one: Slice) -> list[Slice]:
@@ -178,16 +185,28 @@ def _header_of_file(file: Path) -> Slice | None:
 
 
 def _headers_of_zip(path: Path) -> list[Slice]:
-    try:
+    with _whole_zip(path):
         archive = zipfile.ZipFile(path)
         names = sorted(i.filename for i in archive.infolist() if not i.is_dir())
-        # Read again for the pixels: keeping every file would hold the series twice.
-        found = [_header(io.BytesIO(archive.read(n)), lambda n=n: archive.read(n)) for n in names]  # type: ignore[misc]
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
-        # Without the error's words: they quote names of members, which may be the patient's.
+
+    def member(name: str) -> bytes:
+        with _whole_zip(path):
+            return archive.read(name)
+
+    # Read again for the pixels: keeping every file would hold the series twice.
+    found = [_header(io.BytesIO(member(name)), partial(member, name)) for name in names]
+    return [f for s in found if s is not None for f in _frames(s)]
+
+
+@contextmanager
+def _whole_zip(path: Path) -> Iterator[None]:
+    """Turns what zipfile raises into an InputError without its words: they quote names of members, which may
+    be the patient's."""
+    try:
+        yield
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         kind = type(error).__name__
         raise InputError(f"{path}: the zip file is damaged, encrypted or cut short ({kind})") from None
-    return [f for s in found if s is not None for f in _frames(s)]
 
 
 def _header(stream: Any, read: Callable[[], bytes]) -> Slice | None:
@@ -234,9 +253,9 @@ def _choose(
             for key, slices in fitting.items()
             if wanted in (key[1], str(slices[0].header.get("SeriesNumber", "")).strip())
         }
-    elif len(fitting) > 1 and modality == "PT":
-        corrected = {key: slices for key, slices in fitting.items() if _is_corrected(slices[0].header)}
-        meant = corrected or fitting
+    elif modality == "PT":
+        for use in (_is_volume, _is_corrected):
+            meant = {key: slices for key, slices in meant.items() if use(slices[0].header)} or meant
     if len(meant) != 1:
         listed = "; ".join(map(_described, (meant or fitting).values()))
         count = len(meant or fitting)
@@ -255,12 +274,19 @@ def _is_corrected(header: Dataset) -> bool:
     return header.get("Modality") != "PT" or "ATTN" in elements(header, "CorrectedImage")
 
 
+def _is_volume(header: Dataset) -> bool:
+    """Not a projection (MIP), which some scanners store beside the images."""
+    words = {str(v).upper() for keyword in ("SeriesType", "ImageType") for v in elements(header, keyword)}
+    return not words & {"REPROJECTION", "MIP", "PROJECTION"}
+
+
 def _described(slices: Sequence[Slice]) -> str:
     """A series by its number and size. Never by its description, which people write names into."""
     header = slices[0].header
     number = str(header.get("SeriesNumber", "?")).strip()
     return (
         f"number {number if number.isdigit() else '?'} with {len(slices)} slices"
+        f"{'' if _is_volume(header) else ', projections'}"
         f"{'' if _is_corrected(header) else ' without attenuation correction'}"
     )
 
@@ -377,19 +403,3 @@ def _refuse_uneven(path: Path, heights: npt.NDArray[np.float64], tolerance_mm: f
         f"{path}: slices are unevenly spaced, {gaps.min():.2f} to {gaps.max():.2f} mm; expected one spacing: "
         "slices are missing or two series are mixed"
     )
-
-
-def coded(header: Dataset, keyword: str, known: Iterable[str]) -> str:
-    """The term in an element; "missing", or "of no DICOM term" for free text, which may be anybody's name."""
-    word = str(header.get(keyword) or "").strip().upper()
-    if not word:
-        return "missing"
-    return word if word in known else "of no DICOM term"
-
-
-def elements(header: Dataset, keyword: str) -> list[Any]:
-    """Value of an element as a list; empty when it is missing or empty."""
-    value = header.get(keyword)
-    if value is None or value == "":
-        return []
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]

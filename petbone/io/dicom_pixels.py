@@ -45,11 +45,7 @@ def read_image(path: Path, series: Series, whole_numbers: bool) -> Image:
 
     def fill(n: int) -> tuple[bytes, float, float]:
         raw = series.slices[n].read()
-        scaled = _values(path, series.slices[n], raw)
-        if _scale(series.slices[n].header)[0] == 0 and _stored_any(series.slices[n], raw):
-            raise InputError(
-                f"{path}: a slice has RescaleSlope 0, but its pixels are not: export the series again"
-            )
+        scaled = _rescaled(path, series.slices[n], raw)
         low, high = float(scaled.min()), float(scaled.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError(f"{path}: a slice holds values that are not finite after rescaling")
@@ -77,11 +73,6 @@ def read_image(path: Path, series: Series, whole_numbers: bool) -> Image:
     )
 
 
-def _stored_any(one: Slice, raw: bytes) -> bool:
-    """Whether a pixel is not 0 as it is stored."""
-    return bool(pixel_array(pydicom.dcmread(io.BytesIO(raw), force=True), index=one.frame).any())
-
-
 class _DoesNotFitError(Exception):
     """A rescaled value is outside int16."""
 
@@ -95,8 +86,21 @@ def _scale(header: Dataset) -> tuple[float, float]:
     return float(1 if slope is None else slope), float(0 if intercept is None else intercept)
 
 
-def _values(path: Path, one: Slice, raw: bytes) -> npt.NDArray[Any]:
-    """(rows, columns) rescaled values of one file; uncompressed files are not parsed a second time."""
+def _rescaled(path: Path, one: Slice, raw: bytes) -> npt.NDArray[Any]:
+    """(rows, columns) values of one slice by its own slope and intercept."""
+    slope, intercept = _scale(one.header)
+    stored = _stored(path, one, raw)
+    if slope == 0 and stored.any():
+        raise InputError(
+            f"{path}: a slice has RescaleSlope 0, but its pixels are not: export the series again"
+        )
+    # float64 on the way, because slope x stored of a large integer does not fit into float32 exactly.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return stored if (slope, intercept) == (1, 0) else stored * slope + intercept
+
+
+def _stored(path: Path, one: Slice, raw: bytes) -> npt.NDArray[Any]:
+    """(rows, columns) stored values of one file; uncompressed files are not parsed a second time."""
     header = one.header
     rows, columns = int(header.Rows), int(header.Columns)
     bits, stored = int(header.BitsAllocated), int(header.get("BitsStored") or header.BitsAllocated)
@@ -115,32 +119,37 @@ def _values(path: Path, one: Slice, raw: bytes) -> npt.NDArray[Any]:
     values = np.frombuffer(raw, kind, rows * columns, skip).reshape(rows, columns)
     if signed and stored < bits:  # the sign is at bit `stored` - 1 and need not fill the rest
         values = (values << (bits - stored)) >> (bits - stored)
-    slope, intercept = _scale(header)
-    # float64 on the way, because slope x stored of a large integer does not fit into float32 exactly.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return values if (slope, intercept) == (1, 0) else values * slope + intercept
+    return values
 
 
 def _decompressed(path: Path, one: Slice, raw: bytes) -> npt.NDArray[Any]:
-    """(rows, columns) rescaled values of a compressed file, by pydicom or, if it has no decoder, GDCM."""
-    slope, intercept = _scale(one.header)
+    """(rows, columns) stored values of a compressed file, by pydicom or, if it has no decoder, GDCM."""
+    whole = pydicom.dcmread(io.BytesIO(raw), force=True)
+    values: npt.NDArray[Any]
     try:
-        stored = pixel_array(pydicom.dcmread(io.BytesIO(raw), force=True), index=one.frame)
-        values: npt.NDArray[Any] = stored * slope + intercept
+        values = pixel_array(whole, index=one.frame)
     except Exception:  # whatever a decoder raises
-        values = _decompressed_by_gdcm(path, raw, one.frame)
+        values = _decompressed_by_gdcm(path, whole, one.frame)
     shape = (int(one.header.Rows), int(one.header.Columns))
     if values.shape != shape:
         raise InputError(f"{path}: a slice has shape {values.shape}; expected {shape}")
     return values
 
 
-def _decompressed_by_gdcm(path: Path, raw: bytes, frame: int) -> npt.NDArray[Any]:
-    """Rescaled values through SimpleITK, which knows JPEG Lossless, reads only files, and rescales."""
+def _decompressed_by_gdcm(path: Path, whole: Dataset, frame: int) -> npt.NDArray[Any]:
+    """Stored values through SimpleITK, which knows JPEG Lossless, reads only files, and rescales.
+
+    It is given the pixels and what describes them alone, so that it finds no scale of its own to apply.
+    """
     import SimpleITK as sitk
 
+    bare = Dataset()
+    bare.file_meta = whole.file_meta
+    bare.update({e.tag: e for e in whole if e.tag.group in (0x0028, 0x7FE0) or e.keyword == "SOPClassUID"})
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        bare.pop(keyword, None)
     with tempfile.NamedTemporaryFile(suffix=".dcm") as file:
-        file.write(raw)
+        bare.save_as(file)
         file.flush()
         try:
             values: npt.NDArray[Any] = sitk.GetArrayFromImage(

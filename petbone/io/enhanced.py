@@ -8,14 +8,24 @@ are translated here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from pydicom.dataset import Dataset
 
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-UNITS = {"bq/ml": "BQML", "{suvbw}g/ml": "GML", "g/ml{suvbw}": "GML"}
-"""UCUM codes of Real World Value Mapping and the Units (0054,1001) that they are."""
+UNITS = {
+    "bq/ml": ("BQML", ""),
+    "{suvbw}g/ml": ("GML", "BW"),
+    "{suvlbm}g/ml": ("GML", "LBM"),
+    "{suvlbm(james128)}g/ml": ("GML", "LBMJAMES128"),
+    "{suvlbm(janma)}g/ml": ("GML", "LBMJANMA"),
+    "{suvibw}g/ml": ("GML", "IBW"),
+    "{suvbsa}cm2/ml": ("CM2ML", "BSA"),
+}
+"""UCUM codes of Real World Value Mapping (PS3.16 CID 85), and the Units (0054,1001) and SUVType (0054,1006)
+that they are; in the order in which they are preferred."""
 
 
 def is_enhanced(header: Dataset) -> bool:
@@ -80,13 +90,20 @@ def _translate(own: Dataset) -> None:
 
 
 def _set_units(own: Dataset, mappings: Iterable[Any]) -> None:
-    """Units and scale of the mapping to Bq/mL, or else to SUVbw; nothing where there is none."""
-    for wanted in ("BQML", "GML"):
-        for mapping in mappings:
-            codes = mapping.get("MeasurementUnitsCodeSequence") or [Dataset()]
-            unit = UNITS.get(str(codes[0].get("CodeValue") or "").lower())
-            if unit == wanted and "RealWorldValueSlope" in mapping:
-                own.Units = unit
-                own.RescaleSlope = mapping.RealWorldValueSlope
-                own.RescaleIntercept = mapping.get("RealWorldValueIntercept") or 0
-                return
+    """Units and scale of the mapping to Bq/mL, or else to SUV; nothing where there is none."""
+    by_code: dict[str, Any] = {}
+    for mapping in mappings:
+        codes = mapping.get("MeasurementUnitsCodeSequence") or [Dataset()]
+        # UCUM's annotation may stand before the unit or after it.
+        written = codes[0].get("CodeValue") or codes[0].get("LongCodeValue") or ""
+        code = re.sub(r"^([^{]+)(\{.*\})$", r"\2\1", str(written).lower())
+        if "RealWorldValueSlope" in mapping:
+            by_code.setdefault(code, mapping)
+    for code, (unit, kind) in UNITS.items():
+        if mapping := by_code.get(code):
+            own.Units = unit
+            if kind:
+                own.SUVType = kind
+            own.RescaleSlope = mapping.RealWorldValueSlope
+            own.RescaleIntercept = mapping.get("RealWorldValueIntercept") or 0
+            return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from petbone.errors import InputError
 from petbone.io.scan import PetOptions
 from petbone.suv import (
     HALF_LIFE_S,
+    MAX_HALF_LIVES,
     Acquisition,
     DecayCorrection,
+    DecayTimesError,
     dose_in_bq,
     half_life_of,
     injection_before,
@@ -25,6 +27,7 @@ from petbone.suv import (
 )
 
 NO_DATE = date(1970, 1, 1)
+DAY_S = 86400.0
 _ELEMENTS = {
     "F": ("f", "fluor"),
     "Ga": ("ga", "gallium"),
@@ -38,10 +41,15 @@ _ELEMENTS = {
 
 @dataclass(frozen=True)
 class Moment:
-    """A time, and whether its date was recorded or filled in."""
+    """A time, and whether its date was recorded or filled in.
+
+    `utc`: the time has an offset from UTC and was brought there, because the zone of the scanner's clock is
+    not known. It can be compared only with another such moment.
+    """
 
     when: datetime
     dated: bool
+    utc: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,21 +95,18 @@ def acquisition(path: Path, found: Found, options: PetOptions) -> Acquisition:
     missing = [name for name in ("dose", "weight") if not getattr(found, name)]
     if found.decay_correction is not DecayCorrection.ADMIN:
         missing += [name for name in ("injected", "reference") if getattr(found, name) is None]
-    if half_life_s is None:
-        missing.append("half_life_s")
+        missing += ["half_life_s"] if half_life_s is None else []
     if missing:
         listed = ", ".join(
             f"{found.names[n]} ({_OPTION[n]})" if n in found.names else _OPTION[n] for n in missing
         )
         raise InputError(f"{path}: SUV cannot be computed, missing: {listed}")
-    # The list of what is missing was empty; said again for the type checker.
-    assert found.dose is not None
+    assert found.dose is not None  # the list of what is missing was empty
     assert found.weight is not None
-    assert half_life_s is not None
     try:
         dose_bq, dose_said = dose_in_bq(found.dose)
         weight_kg, weight_said = weight_in_kg(found.weight)
-        injected_at, reference_at, time_said = _times(found)
+        injected_at, reference_at, time_said = _times(found, half_life_s)
         said += [s for s in (dose_said, weight_said, time_said) if s]
         return Acquisition(
             dose_bq=dose_bq,
@@ -116,6 +121,11 @@ def acquisition(path: Path, found: Found, options: PetOptions) -> Acquisition:
             frame_s=found.frame_s,
             assumptions=tuple(said),
         )
+    except DecayTimesError as error:
+        raise InputError(
+            f"{path}: SUV cannot be computed: {error}; give --injected-at and --scan-start by one "
+            "clock, with dates"
+        ) from None
     except ValueError as error:
         raise InputError(f"{path}: SUV cannot be computed: {error}") from None
 
@@ -174,7 +184,7 @@ def _with_options(path: Path, found: Found, options: PetOptions) -> Found:
             continue
         if isinstance(value, float) and abs(value - other) > 0.01 * abs(other):
             said.append(f"{_WORD[name]} {value:g} as given, although the file says {other:g}")
-        elif isinstance(value, Moment) and value.when.time() != other.when.time():
+        elif isinstance(value, Moment) and (value.utc, value.when.time()) != (other.utc, other.when.time()):
             said.append(f"{_WORD[name]} as given, although the file says another time")
         elif isinstance(value, str) and value != other:
             said.append(f"{_WORD[name]} {value} as given, although the file says {other}")
@@ -218,14 +228,32 @@ def _half_life(path: Path, found: Found, said: list[str]) -> float | None:
     return half_life_s
 
 
-def _times(found: Found) -> tuple[datetime, datetime, str | None]:
-    """Injection and decay reference on one calendar; a missing date is taken from the other time."""
+def _times(found: Found, half_life_s: float | None) -> tuple[datetime, datetime, str | None]:
+    """Injection and decay reference on one calendar; a missing date is taken from the other time.
+
+    Raises DecayTimesError where the two cannot be compared, or where the nuclide lives so long that the
+    injection may have been days before.
+    """
     injected, reference = found.injected, found.reference
-    if injected is None or reference is None:  # only ADMIN, where neither enters the formula
+    if found.decay_correction is DecayCorrection.ADMIN:  # neither enters the formula
         some = injected or reference or Moment(datetime(1970, 1, 1), dated=False)
         return some.when, some.when, None
+    assert injected is not None  # the list of what is missing was empty
+    assert reference is not None
+    assert half_life_s is not None
+    if injected.utc != reference.utc:
+        which, other = ("injection", "scan") if injected.utc else ("scan", "injection")
+        raise DecayTimesError(
+            f"the time of the {which} has an offset from UTC, and the {other}'s does not tell its zone"
+        )
     if injected.dated and reference.dated:
         return injected.when, reference.when, None
+    clocks_s = (reference.when - injected.when).total_seconds() % DAY_S
+    if clocks_s + DAY_S <= MAX_HALF_LIVES * half_life_s:
+        raise DecayTimesError(
+            f"the injection or the scan has no date, and with a half-life of {half_life_s / 3600:.3g} h the "
+            "injection may have been days before the scan"
+        )
     if injected.dated:
         start = datetime.combine(injected.when.date(), reference.when.time())
         if start < injected.when:
@@ -233,8 +261,8 @@ def _times(found: Found) -> tuple[datetime, datetime, str | None]:
             return injected.when, start + timedelta(days=1), said
         return injected.when, start, None
     on_the_day = datetime.combine(reference.when.date(), injected.when.time())
-    injected_at, said_before = injection_before(on_the_day, reference.when)
-    return injected_at, reference.when, said_before
+    before, said_before = injection_before(on_the_day, reference.when)
+    return before, reference.when, said_before
 
 
 def _height(height_m: float | None, said: list[str]) -> float | None:
@@ -257,7 +285,10 @@ def _moment(path: Path, option: str, text: str | None) -> Moment | None:
         if re.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", text.strip()):
             clock = datetime.strptime(text.strip()[:8], "%H:%M:%S" if text.count(":") == 2 else "%H:%M")
             return Moment(datetime.combine(NO_DATE, clock.time()), dated=False)
-        return Moment(datetime.fromisoformat(text.strip()).replace(tzinfo=None), dated=True)
+        when = datetime.fromisoformat(text.strip())
+        if when.tzinfo is None:
+            return Moment(when, dated=True)
+        return Moment(when.astimezone(UTC).replace(tzinfo=None), dated=True, utc=True)
     except ValueError:
         raise InputError(
             f"{path}: {option} {text!r} is no time; expected HH:MM:SS or 2024-05-31T09:15:00"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from petbone.errors import InputError
-from petbone.io.injection import Found, acquisition
+from petbone.io.injection import Found, acquisition, nuclide_of
 from petbone.io.scan import Image, PetOptions
 from petbone.io.sidecar import found_in_sidecar, read_sidecar, unit_and_scale
 from petbone.suv import Acquisition, SuvFactor, suv_bw_factor
@@ -72,19 +72,14 @@ def _from_sidecar(path: Path, options: PetOptions) -> PetWord:
     found = acquisition(path, found_in_sidecar(path, sidecar), options)
     factor = suv_bw_factor(found)
     factor = replace(factor, factor=factor.factor * scale, rule=f"sidecar: {factor.rule}")
-    tags["TracerRadionuclide"] = str(sidecar.get("TracerRadionuclide", ""))
+    # Not as it is written: free text may hold anybody's name.
+    tags["TracerRadionuclide"] = nuclide_of(str(sidecar.get("TracerRadionuclide", "")))
     return PetWord(factor, found, found.tracer, tags, factor.assumptions)
 
 
 def _refuse_needless(path: Path, options: PetOptions, why: str) -> None:
     """Raise InputError where somebody gave what only Bq/mL needs: she means Bq/mL, so SUV would be wrong."""
-    given = {
-        "--dose-mbq": options.dose_mbq,
-        "--injected-at": options.injected_at,
-        "--scan-start": options.scan_start,
-        "--half-life-s": options.half_life_s,
-    }
-    stated = [flag for flag, value in given.items() if value is not None]
+    stated = options.of_injection()
     if stated:
         raise InputError(f"{path}: {' '.join(stated)} given, but {why}; give --units bqml, or leave them out")
 

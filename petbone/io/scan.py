@@ -51,6 +51,16 @@ class PetOptions:
         if self.units not in (None, "suv", "bqml"):
             raise ValueError(f"units must be suv or bqml, got {self.units!r}")
 
+    def of_injection(self) -> list[str]:
+        """Flags of what was given that only activity (Bq/mL) needs, and SUV does not."""
+        given = {
+            "--dose-mbq": self.dose_mbq,
+            "--injected-at": self.injected_at,
+            "--scan-start": self.scan_start,
+            "--half-life-s": self.half_life_s,
+        }
+        return [flag for flag, value in given.items() if value is not None]
+
 
 @dataclass(frozen=True, eq=False)
 class Image:

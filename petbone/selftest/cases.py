@@ -83,6 +83,39 @@ _AVERAGE_S = math.log(math.log(2) / HALF_LIFE_S * 120 / (1 - 2 ** (-120 / HALF_L
 _LEAN = 1.07 * 80 - 148 * (80 / 180) ** 2
 _NO_DATETIME = {"RadiopharmaceuticalStartDateTime": None, "RadiopharmaceuticalStartTime": "100000"}
 
+
+def _sample(
+    maker: str,
+    injected: str,
+    series: str,
+    acquired: str,
+    frame_ms: int,
+    weight_kg: float,
+    dose_bq: float,
+    factor: float,
+    half_life_s: float = HALF_LIFE_S,
+) -> VendorCase:
+    """A real scanner's header in the tests of cornerstonejs/calculate-suv."""
+    return VendorCase(
+        f"{maker} sample",
+        "SeriesTime",
+        _CORNERSTONE,
+        factor,
+        header={
+            "Manufacturer": maker,
+            "PatientWeight": weight_kg,
+            "SeriesTime": series,
+            "AcquisitionTime": acquired,
+            "FrameReferenceTime": frame_ms,
+        },
+        injection={
+            "RadionuclideTotalDose": dose_bq,
+            "RadionuclideHalfLife": half_life_s,
+            "RadiopharmaceuticalStartDateTime": f"20240531{injected}",
+        },
+    )
+
+
 CASES = (
     # Units
     VendorCase(
@@ -118,6 +151,19 @@ CASES = (
         1.6 * BASE,
         header={"Units": "CNTS", "Manufacturer": "Philips"},
         private=_philips("0", "1.6"),
+    ),
+    VendorCase(
+        "CNTS, Philips (7053,xx00), DecayCorrection NONE",
+        "counts to Bq/mL by (7053,xx09), then each slice by its own time: one factor cannot be right for all",
+        _OURS,
+        1.6 * 80e3 / 200e6 / _in_frame(3600, 120),
+        header={
+            "Units": "CNTS",
+            "Manufacturer": "Philips",
+            "DecayCorrection": "NONE",
+            "CorrectedImage": ["ATTN"],
+        },
+        private=_philips("0.000551", "1.6"),
     ),
     VendorCase(
         "CNTS without either factor",
@@ -189,6 +235,14 @@ CASES = (
         "DecayCorrection ADMIN", "dose as injected", _IBSI, 80e3 / 200e6, header={"DecayCorrection": "ADMIN"}
     ),
     VendorCase(
+        "DecayCorrection ADMIN, half-life and times missing",
+        "dose as injected: none of them enters",
+        _IBSI,
+        80e3 / 200e6,
+        header={"DecayCorrection": "ADMIN", "SeriesTime": None},
+        injection={"RadionuclideHalfLife": None, "RadiopharmaceuticalStartDateTime": None},
+    ),
+    VendorCase(
         "DecayCorrection NONE",
         "each slice by its own AcquisitionTime and ActualFrameDuration",
         _IBSI,
@@ -256,7 +310,20 @@ CASES = (
         header={"SeriesTime": "130000"},
     ),
     VendorCase(
-        "SeriesTime missing", "the earliest AcquisitionTime; said", _OURS, BASE, header={"SeriesTime": None}
+        "SeriesTime missing, no frame times",
+        "the earliest AcquisitionTime; said",
+        _OURS,
+        BASE,
+        header={"SeriesTime": None},
+    ),
+    VendorCase(
+        "SeriesTime missing, beds pass midnight, no AcquisitionDate",
+        "the earliest AcquisitionTime, that before midnight; said",
+        _OURS,
+        BASE,
+        header={"SeriesTime": None, "AcquisitionDate": None},
+        injection={"RadiopharmaceuticalStartDateTime": "20240531225500"},
+        slices={"AcquisitionTime": ["000200", "000200", "235500", "235500"]},
     ),
     VendorCase(
         "SeriesTime and AcquisitionTime missing",
@@ -292,6 +359,47 @@ CASES = (
         BASE,
         header={"TimezoneOffsetFromUTC": "+0200"},
         injection={"RadiopharmaceuticalStartDateTime": "20240531080000.00+0000"},
+    ),
+    VendorCase(
+        "Injection with an offset from UTC, scan's zone unknown",
+        "refused unless --injected-at is given",
+        _OURS,
+        refusal="does not tell its zone",
+        injection={"RadiopharmaceuticalStartDateTime": "20240531080000.00+0000"},
+    ),
+    VendorCase(
+        "Injection with an offset from UTC, scan's zone unknown, RadiopharmaceuticalStartTime there",
+        "RadiopharmaceuticalStartTime; said",
+        _OURS,
+        BASE,
+        injection={
+            "RadiopharmaceuticalStartDateTime": "20240531080000.00+0000",
+            "RadiopharmaceuticalStartTime": "100000",
+        },
+    ),
+    VendorCase(
+        "RadiopharmaceuticalStartDateTime at 00:00:00, RadiopharmaceuticalStartTime there",
+        "the latter on the former's day; said",
+        _OURS,
+        BASE,
+        injection={
+            "RadiopharmaceuticalStartDateTime": "20240531000000",
+            "RadiopharmaceuticalStartTime": "100000",
+        },
+    ),
+    VendorCase(
+        "The injection's two times more than a minute apart",
+        "refused unless --injected-at is given",
+        _OURS,
+        refusal="are 60 minutes apart",
+        injection={"RadiopharmaceuticalStartTime": "090000"},
+    ),
+    VendorCase(
+        "Injection with a time but no date, half-life above 2.4 h",
+        "refused unless it is given with its date: it may have been days before",
+        _OURS,
+        refusal="has no date",
+        injection=_NO_DATETIME | {"RadionuclideHalfLife": 282276},
     ),
     VendorCase(
         "Injection after the scan, dates there",
@@ -365,52 +473,17 @@ CASES = (
         slices={"PatientWeight": [80, 80, 80, 81]},
     ),
     # Factors of other software
-    VendorCase(
-        "SIEMENS sample",
-        "SeriesTime",
-        _CORNERSTONE,
-        0.00042748316187197236,
-        header={
-            "PatientWeight": 67,
-            "SeriesTime": "104829",
-            "AcquisitionTime": "104830.351",
-            "FrameReferenceTime": 38513,
-        },
-        injection={"RadionuclideTotalDose": 374e6, "RadiopharmaceuticalStartDateTime": "20240531083045"},
-    ),
-    VendorCase(
-        "GE sample",
-        "SeriesTime",
-        _CORNERSTONE,
+    _sample("SIEMENS", "083045", "104829", "104830.351", 38513, 67, 374e6, 0.00042748316187197236),
+    _sample(
+        "GE MEDICAL SYSTEMS",
+        "084500",
+        "095621",
+        "095621",
+        0,
+        52,
+        152.02272e6,
         0.0005367387681819742,
-        header={
-            "Manufacturer": "GE MEDICAL SYSTEMS",
-            "PatientWeight": 52,
-            "SeriesTime": "095621",
-            "AcquisitionTime": "095621",
-        },
-        injection={
-            "RadionuclideTotalDose": 152.02272e6,
-            "RadionuclideHalfLife": 6586.2002,
-            "RadiopharmaceuticalStartDateTime": "20240531084500",
-        },
+        6586.2002,
     ),
-    VendorCase(
-        "PHILIPS sample",
-        "SeriesTime",
-        _CORNERSTONE,
-        0.0007463747013889488,
-        header={
-            "Manufacturer": "Philips",
-            "PatientWeight": 64,
-            "SeriesTime": "110155",
-            "AcquisitionTime": "110156",
-            "FrameReferenceTime": 1328700,
-        },
-        injection={
-            "RadionuclideTotalDose": 126e6,
-            "RadionuclideHalfLife": 6586.1997,
-            "RadiopharmaceuticalStartDateTime": "20240531100058",
-        },
-    ),
+    _sample("Philips", "100058", "110155", "110156", 1328700, 64, 126e6, 0.0007463747013889488, 6586.1997),
 )

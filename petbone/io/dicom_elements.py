@@ -1,0 +1,64 @@
+"""Elements of a DICOM header as plain values: absent, empty and malformed ones are told apart from none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+
+def coded(header: Dataset, keyword: str, known: Iterable[str]) -> str:
+    """The term in an element; "missing", or "of no DICOM term" for free text, which may be anybody's name."""
+    word = str(header.get(keyword) or "").strip().upper()
+    if not word:
+        return "missing"
+    return word if word in known else "of no DICOM term"
+
+
+def elements(header: Dataset, keyword: str) -> list[Any]:
+    """Value of an element as a list; empty when it is missing or empty."""
+    value = header.get(keyword)
+    if value is None or value == "":
+        return []
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        return [value]
+    return list(value)
+
+
+def number(value: Any) -> float | None:
+    """A finite number from a DICOM value of any kind; None where there is none."""
+    try:
+        found = float(str(value).strip())
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def private(header: Dataset, group: int, offset: int, creator: str) -> Any:
+    """Value of a private element by its creator, or by its usual place if the creator was stripped."""
+    try:
+        element = header.private_block(group, creator)[offset]
+    except KeyError:
+        element = header.get((group, 0x1000 + offset))
+        if (group, 0x0010) in header or element is None:
+            return None
+    value = element.value
+    return value.decode("ascii", "ignore").strip("\0 ") if isinstance(value, bytes) else value
+
+
+def injection_of(header: Dataset) -> Dataset:
+    """The first item of RadiopharmaceuticalInformationSequence; an empty data set where there is none."""
+    items = elements(header, "RadiopharmaceuticalInformationSequence")
+    return items[0] if items else Dataset()
+
+
+def meanings(dataset: Dataset, keyword: str) -> list[str]:
+    """CodeMeaning of every item of a sequence of codes."""
+    return [str(item.get("CodeMeaning") or "") for item in elements(dataset, keyword)]
+
+
+def is_ge(header: Dataset) -> bool:
+    """Whether the manufacturer is GE, whose frame times mean something else than the others'."""
+    return str(header.get("Manufacturer") or "").upper().startswith(("GE", "GENERAL ELECTRIC"))
