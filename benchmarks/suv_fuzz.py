@@ -158,8 +158,45 @@ def injected_twice(rng: np.random.Generator, found: list[Dataset]) -> str:
     return f"{count} injections"
 
 
+def told_twice(rng: np.random.Generator, found: list[Dataset]) -> str:
+    """The injection's clock time stands beside its date and time; one of them may be wrong or no time."""
+    clock, full = rng.choice(["100000", "000000", "090000", "080000"]), rng.choice(["10", "00"])
+    for dataset in _some(rng, found):
+        item = _holder(dataset, "RadionuclideTotalDose")
+        item.RadiopharmaceuticalStartTime = str(clock)
+        item.RadiopharmaceuticalStartDateTime = f"20240531{full}0000"
+    return f"injection at {full}:00 and at {clock}"
+
+
+def with_offset(rng: np.random.Generator, found: list[Dataset]) -> str:
+    """The injection's time in UTC, with or without the zone of the scan, and of its clock time."""
+    zone, clock = bool(rng.random() < 0.5), bool(rng.random() < 0.5)
+    for dataset in found:
+        item = _holder(dataset, "RadionuclideTotalDose")
+        item.RadiopharmaceuticalStartDateTime = "20240531080000.00+0000"
+        if zone:
+            dataset.TimezoneOffsetFromUTC = "+0200"
+        if clock:
+            item.RadiopharmaceuticalStartTime = "100000"
+    return f"injection in UTC, zone {zone}, clock {clock}"
+
+
+def past_midnight(rng: np.random.Generator, found: list[Dataset]) -> str:
+    """The whole visit is thirteen hours later, so that two beds of it lie behind midnight."""
+    for n, dataset in enumerate(found):
+        _holder(dataset, "RadionuclideTotalDose").RadiopharmaceuticalStartDateTime = "20240531225700"
+        dataset.SeriesTime = "235700"
+        dataset.AcquisitionTime = "235700" if n < 2 else "000200"
+        dataset.AcquisitionDate = "20240531" if n < 2 or rng.random() < 0.5 else "20240601"
+        dataset.FrameReferenceTime = 0
+    return "beds past midnight"
+
+
 DAMAGES: tuple[Damage, ...] = (
     lost,
+    told_twice,
+    with_offset,
+    past_midnight,
     garbled,
     garbled,
     in_other_units,

@@ -524,6 +524,16 @@ def test_damaged_files_are_not_left_out(tmp_path: Path) -> None:
         assert said in refused(lambda folder=folder: read_ct(folder))
 
 
+def test_files_cut_anywhere(tmp_path: Path) -> None:
+    """At every place of a PET's header: refused in a line, and never the series without the slice."""
+    folder = pet_series(tmp_path)
+    last = max(folder.iterdir(), key=lambda f: pydicom.dcmread(f).ImagePositionPatient[2])
+    whole = last.read_bytes()
+    for keep in range(150, len(whole) - 1, 23):
+        last.write_bytes(whole[:keep])
+        refused(lambda: read_pet(folder))
+
+
 def test_values_that_are_not_finite(tmp_path: Path) -> None:
     line = refused(
         lambda: read_ct(write(tmp_path / "ct", {"RescaleSlope": 1e308, "RescaleIntercept": 1e308}))

@@ -42,6 +42,15 @@ def test_two_times_of_an_injection(tmp_path: Path, fields: dict[str, Any], said:
     assert any(said in w for w in scan.warnings) if said else scan.warnings == ()
 
 
+@pytest.mark.parametrize("keyword", ["RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime"])
+def test_injection_at_midnight_is_told(tmp_path: Path, keyword: str) -> None:
+    day = "20240531" if "Date" in keyword else ""
+    fields = {"RadiopharmaceuticalStartDateTime": None} | {keyword: f"{day}000000"}
+    scan = pet(tmp_path, SeriesTime="010000", AcquisitionTime="010000", **fields)
+    assert factor_of(scan) == pytest.approx(FACTOR, rel=1e-9)
+    assert any("midnight to the second" in w for w in scan.warnings)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -164,6 +173,11 @@ def test_long_lived_nuclides_need_a_date(tmp_path: Path, half_life_s: float, fie
     dates = PetOptions(injected_at="2024-05-29T11:00", scan_start="2024-05-31T11:00")
     expected = 80e3 / 200e6 * 2 ** (2 * 86400 / half_life_s)
     assert factor_of(read_pet(folder, dates)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_scan_long_after_the_injection_is_told(tmp_path: Path) -> None:
+    scan = pet(tmp_path, RadiopharmaceuticalStartDateTime="20240531010000")
+    assert any("more than 5 half-lives after" in w for w in scan.warnings)
 
 
 def test_ge_private_times_that_differ(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
@@ -46,6 +47,7 @@ MODALITIES = frozenset(
     "CT PT MR NM CR DX MG US XA RF SC OT SEG SR RTSTRUCT RTDOSE RTPLAN PR KO REG RWV".split()
 )
 
+_NAMED = ("SOPClassUID", "Modality", "SeriesInstanceUID")
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MALFORMED = (  # pydicom hands malformed values out as text, or raises one of these when they are looked at
     ValueError,
@@ -55,6 +57,7 @@ _MALFORMED = (  # pydicom hands malformed values out as text, or raises one of t
     NotImplementedError,
     OverflowError,
     EOFError,
+    OSError,
     struct.error,
     BytesLengthException,
 )
@@ -139,6 +142,8 @@ def _headers_of_files(files: Sequence[Path]) -> list[Slice]:
         with ThreadPoolExecutor(THREADS) as pool:
             return [f for s in pool.map(_header_of_file, files) if s is not None for f in _frames(s)]
     except OSError as error:
+        if error.errno is None:  # pydicom's own, of what the file holds
+            raise
         folder = Path(error.filename).parent if error.filename else "a file"
         raise InputError(f"{folder}: a file cannot be read ({error.strerror}); copy it again") from None
 
@@ -219,13 +224,15 @@ def _header(stream: Any, read: Callable[[], bytes]) -> Slice | None:
         return None
     try:
         header = pydicom.dcmread(stream, stop_before_pixels=True, force=bare)
-    except (InvalidDicomError, *_MALFORMED):
-        if marked:  # left out in silence, it would shorten the series
+    except (InvalidDicomError, *_MALFORMED) as error:
+        if marked or getattr(error, "errno", None):  # left out in silence, it would shorten the series
             raise
         return None
     if "DirectoryRecordSequence" in header:
         return None
-    if marked and any(k not in header for k in ("SOPClassUID", "Modality", "SeriesInstanceUID")):
+    last: Any = header.get_item(max(header.keys())) if header else None
+    ends_early = isinstance(last, RawDataElement) and len(last.value or b"") < last.length < 0xFFFFFFFF
+    if ends_early or (marked and any(k not in header for k in _NAMED)):
         raise ValueError("cut short")
     return Slice(header, stream.tell(), read)
 

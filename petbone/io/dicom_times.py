@@ -50,6 +50,9 @@ WHY = {
     SLICE_TIMES: "the image is not decay-corrected, so every slice has its own moment",
 }
 
+MIDNIGHT = (
+    "the injection's time is midnight to the second: if that stands for no time at all, give --injected-at"
+)
 _ZONE = "TimezoneOffsetFromUTC"
 _GE_SCAN_TIME = (0x0009, 0x0D, "GEMS_PETD_01")
 
@@ -131,10 +134,11 @@ def injected_at(
     full = moment_of(header, injection.get("RadiopharmaceuticalStartDateTime"))
     day = reference.when if reference else datetime(1970, 1, 1)
     clock = _date_time(f"{day:%Y%m%d}", injection.get("RadiopharmaceuticalStartTime"))
-    if full is None:
-        return (Moment(clock, dated=False) if clock else None), ()
-    if clock is None or (full.utc and reference and reference.utc):
-        return full, ()
+    one = full or (Moment(clock, dated=False) if clock else None)
+    if one is None:
+        return None, ()
+    if full is None or clock is None or (full.utc and reference and reference.utc):
+        return one, (MIDNIGHT,) if one.when.time() == datetime.min.time() else ()
     if full.utc:
         if _beyond(full.when, clock, QUARTER_S) <= SAME_INJECTION_S:
             said = (
@@ -143,7 +147,7 @@ def injected_at(
             )
             return Moment(clock, dated=False), (said,)
     elif _beyond(full.when, clock, 86400) <= SAME_INJECTION_S:
-        return full, ()
+        return full, (MIDNIGHT,) if full.when.time() == clock.time() == datetime.min.time() else ()
     elif full.when.time() == datetime.min.time():
         said = "RadiopharmaceuticalStartTime was taken: RadiopharmaceuticalStartDateTime has no time of day"
         return Moment(datetime.combine(full.when.date(), clock.time()), dated=True), (said,)

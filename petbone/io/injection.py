@@ -28,6 +28,8 @@ from petbone.suv import (
 
 NO_DATE = date(1970, 1, 1)
 DAY_S = 86400.0
+LATE_HALF_LIVES = 5.0
+"""Scans later than this are told: hardly any count is left, so a time is more likely to be wrong."""
 _ELEMENTS = {
     "F": ("f", "fluor"),
     "Ga": ("ga", "gallium"),
@@ -108,6 +110,10 @@ def acquisition(path: Path, found: Found, options: PetOptions) -> Acquisition:
         weight_kg, weight_said = weight_in_kg(found.weight)
         injected_at, reference_at, time_said = _times(found, half_life_s)
         said += [s for s in (dose_said, weight_said, time_said) if s]
+        if half_life_s and (reference_at - injected_at).total_seconds() > LATE_HALF_LIVES * half_life_s:
+            said.append(
+                f"the scan is more than {LATE_HALF_LIVES:g} half-lives after the injection: check the times"
+            )
         return Acquisition(
             dose_bq=dose_bq,
             half_life_s=half_life_s,
