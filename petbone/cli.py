@@ -332,7 +332,7 @@ def train(
 
     Example: petbone train configs/train_synthetic.toml --out runs/first --minutes 60
     """
-    from petbone.net.recipe import train_from
+    from petbone.net.recipe import RunOptions, train_from
     from petbone.report.curves import training_curves
 
     def draw(*_: object) -> None:
@@ -341,11 +341,7 @@ def train(
     weights = train_from(
         config,
         out,
-        minutes=minutes,
-        device=device,
-        threads=threads,
-        workers=workers,
-        start_from=start_from,
+        RunOptions(minutes, workers, start_from=start_from, device=device, threads=threads),
         say=lambda line: _say(line, quiet),
         on_save=draw,
     )

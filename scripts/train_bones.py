@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from petbone.errors import InputError
-from petbone.net.recipe import train_from
+from petbone.net.recipe import RunOptions, train_from
 
 
 def main() -> None:
@@ -27,9 +27,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes that make samples; 0: made on the device")
     parser.add_argument("--start-from", type=Path, help="checkpoint or weights that start a new run")
     parser.add_argument("--anatomies", type=Path, nargs="*", default=[], help="instead of the config's")
-    options = parser.parse_args()
+    given = parser.parse_args()
+    options = RunOptions(
+        given.minutes, given.workers, tuple(given.anatomies), given.start_from, given.device, given.threads
+    )
     try:
-        print("weights:", train_from(**vars(options), say=print), "(no log.png: petbone train draws it)")
+        weights = train_from(given.config, given.out, options, say=print)
+        print("weights:", weights, "(no log.png: petbone train draws it)")
     except InputError as error:
         sys.exit(f"train_bones: {error}")
 

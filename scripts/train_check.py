@@ -19,7 +19,7 @@ import phantom_anatomy
 import torch
 
 from petbone.net.anatomies import Anatomy
-from petbone.net.recipe import parse_recipe, train_from
+from petbone.net.recipe import RunOptions, parse_recipe, train_from
 from petbone.net.train import Sampler, Sources, TrainConfig, loss_of
 from petbone.net.unet import BoneNet
 from petbone.net.weights import load_weights
@@ -70,9 +70,7 @@ def main() -> None:
     weights = train_from(
         options.config,
         run,
-        device="cpu",
-        threads=options.threads,
-        anatomies=[options.work / "anatomies"],
+        RunOptions(anatomies=(options.work / "anatomies",), device="cpu", threads=options.threads),
         say=print,
     )
     recipe = parse_recipe(options.config.read_text("utf-8"), options.config.name)

@@ -14,7 +14,7 @@ from case_fixtures import prepared, write_patient
 from net_fixtures import tiny_anatomy
 from petbone import cli
 from petbone.errors import InputError
-from petbone.net.recipe import parse_recipe, train_from
+from petbone.net.recipe import RunOptions, parse_recipe, train_from
 from petbone.net.train import load_checkpoint
 from petbone.net.weights import load_weights
 from petbone.report.curves import training_curves
@@ -106,10 +106,10 @@ def test_a_run_leaves_what_it_promises_and_goes_on(tmp_path, config):
 def test_a_run_from_the_weights_of_another(tmp_path, config):
     first = train_from(config, tmp_path / "a")
     said: list[str] = []
-    train_from(config, tmp_path / "b", start_from=first, minutes=1e-9, say=said.append)
+    train_from(config, tmp_path / "b", RunOptions(1e-9, start_from=first), say=said.append)
     assert said[-1].startswith("step 1,")
     with pytest.raises(InputError, match="no such file; expected a checkpoint"):
-        train_from(config, tmp_path / "c", start_from=tmp_path / "none.pt")
+        train_from(config, tmp_path / "c", RunOptions(start_from=tmp_path / "none.pt"))
 
 
 def test_prepared_cases_travel_to_a_machine_that_reads_no_images(tmp_path, config, monkeypatch):
@@ -126,7 +126,7 @@ def test_refused_folders(tmp_path, config):
     with pytest.raises(InputError, match="cannot be read"):
         train_from(tmp_path / "none.toml", tmp_path / "run")
     with pytest.raises(InputError, match="minutes must be above 0, got 0"):
-        train_from(config, tmp_path / "run", minutes=0)
+        train_from(config, tmp_path / "run", RunOptions(minutes=0))
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "mail.txt").write_text("dear")
     with pytest.raises(InputError, match="holds other files"):

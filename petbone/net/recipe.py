@@ -187,24 +187,30 @@ def sources_of(recipe: Recipe, out: Path, say: Callable[[str], None]) -> Sources
     return Sources(tuple(found), recipe.synth, cases, recipe.augment, recipe.share)
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run is told beside its config. `minutes`, `workers` and `anatomies` (folders) stand in for those
+    of the config; a new run starts from the weights in `start_from`."""
+
+    minutes: float | None = None
+    workers: int | None = None
+    anatomies: tuple[Path, ...] = ()
+    start_from: Path | None = None
+    device: str = "auto"
+    threads: int | None = None
+
+
 def train_from(
     config: Path,
     out: Path,
-    *,
-    minutes: float | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    workers: int | None = None,
-    start_from: Path | None = None,
-    anatomies: Sequence[Path] = (),
+    options: RunOptions | None = None,
     say: Callable[[str], None] = lambda _: None,
     on_save: Callable[[BoneNet, int], None] | None = None,
 ) -> Path:
     """Run the training of a config, or go on with it; returns the path of the weights.
 
     `out` gets `config.toml` (a copy), `checkpoint.pt`, `log.csv`, `cases/` and `bones.safetensors`.
-    `minutes`, `workers` and `anatomies` (folders) stand in for those of the config; `on_save` is called
-    at every checkpoint.
+    `on_save` is called at every checkpoint.
 
     Raises InputError for a config, a folder or weights that cannot be used, and where `out` holds something
     else than a run of this config.
@@ -213,22 +219,16 @@ def train_from(
         text = config.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{config}: cannot be read ({error}); expected a config, see configs/") from error
-    recipe = parse_recipe(text, config.name)
-    if anatomies and recipe.anatomies:
-        recipe = replace(recipe, anatomies=tuple(anatomies))
-    if minutes is not None and not minutes > 0:
-        raise InputError(f"minutes must be above 0, got {minutes:g}; leave it out for those of {config.name}")
-    if minutes is not None:
-        recipe = replace(recipe, training=replace(recipe.training, minutes=minutes))
-    if workers is not None:
-        recipe = replace(recipe, training=replace(recipe.training, workers=workers))
-    where = choose_device(device)
+    options = options or RunOptions()
+    recipe = _as_told(parse_recipe(text, config.name), options, config.name)
+    where = choose_device(options.device)
+    start_from = options.start_from
     if start_from is not None and not start_from.is_file():
         raise InputError(f"{start_from}: no such file; expected a checkpoint.pt or weights (.safetensors)")
     _refuse_other_folder(out)
     _refuse_other_config(out, recipe)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     sources = sources_of(recipe, out, say)
     going_on = (out / CHECKPOINT_FILE).exists()
     said = f"{len(sources.anatomies)} anatomies, {len(sources.cases)} real cases, share {sources.share:g}"
@@ -240,6 +240,20 @@ def train_from(
     save_weights(averaged(state), out / WEIGHTS_FILE)
     say(f"step {state['step']}, {state['minutes']:.1f} minutes")
     return out / WEIGHTS_FILE
+
+
+def _as_told(recipe: Recipe, options: RunOptions, name: str) -> Recipe:
+    """The recipe with what the options say instead."""
+    if options.anatomies and recipe.anatomies:
+        recipe = replace(recipe, anatomies=options.anatomies)
+    training, minutes = recipe.training, options.minutes
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"minutes must be above 0, got {minutes:g}; leave it out for those of {name}")
+    if minutes is not None:
+        training = replace(training, minutes=minutes)
+    if options.workers is not None:
+        training = replace(training, workers=options.workers)
+    return replace(recipe, training=training)
 
 
 def _refuse_other_folder(out: Path) -> None:
