@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from petbone.net.fine import FineNet
-from petbone.net.train import load_checkpoint
+from petbone.net.loop import load_checkpoint
 from petbone.net.unet import BoneNet
 from petbone.net.weights import averaged, averaged_fine, load_fine, load_weights, save_weights
 

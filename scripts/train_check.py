@@ -19,8 +19,10 @@ import phantom_anatomy
 import torch
 
 from petbone.net.anatomies import Anatomy
+from petbone.net.loop import TrainConfig
+from petbone.net.losses import loss_of
 from petbone.net.recipe import RunOptions, parse_recipe, train_from
-from petbone.net.train import Sampler, Sources, TrainConfig, loss_of
+from petbone.net.sources import Sampler, Sources
 from petbone.net.unet import BoneNet
 from petbone.net.weights import load_weights
 from petbone.phantom.skeleton import Shape

@@ -14,7 +14,7 @@ from petbone.net.device import choose_device
 from petbone.net.fine import FineConfig
 from petbone.net.fine_synth import FineSynthConfig
 from petbone.net.fine_train import train_fine
-from petbone.net.train import TrainConfig
+from petbone.net.loop import TrainConfig
 
 
 def main() -> None:

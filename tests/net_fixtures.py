@@ -6,8 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from petbone.net.anatomies import Anatomy, Tissue
+from petbone.net.loop import TrainConfig
 from petbone.net.scene import SynthConfig
-from petbone.net.train import TrainConfig
 from petbone.net.unet import UNetConfig
 
 TINY_NET = UNetConfig(stem=4, widths=(8, 16), fine=4, groups=4)

@@ -14,8 +14,8 @@ from case_fixtures import prepared, write_patient
 from net_fixtures import tiny_anatomy
 from petbone import cli
 from petbone.errors import InputError
+from petbone.net.loop import load_checkpoint
 from petbone.net.recipe import RunOptions, parse_recipe, train_from
-from petbone.net.train import load_checkpoint
 from petbone.net.weights import load_weights
 from petbone.report.curves import training_curves
 

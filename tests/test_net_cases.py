@@ -14,7 +14,7 @@ from petbone.errors import InputError
 from petbone.labels import LabelTable
 from petbone.net import cases
 from petbone.net.cases import Case, CaseConfig, CaseSample, CaseSampler, bones_named, case_of, prepare
-from petbone.net.train import losses_of
+from petbone.net.losses import losses_of
 from petbone.net.unet import Answer
 from petbone.volume import Unit, Volume
 

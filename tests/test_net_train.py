@@ -12,18 +12,11 @@ from net_fixtures import TINY_NET, TINY_SYNTH, TINY_TRAIN, tiny_anatomy
 from petbone.errors import InputError
 from petbone.net import device
 from petbone.net.cases import CaseSample
+from petbone.net.loop import load_checkpoint, rate_factor
+from petbone.net.losses import centre_targets, coarse_names, loss_of
+from petbone.net.sources import Sampler, Sources, samples
 from petbone.net.synth import Sample, Synthesizer
-from petbone.net.train import (
-    Sampler,
-    Sources,
-    centre_targets,
-    coarse_names,
-    load_checkpoint,
-    loss_of,
-    rate_factor,
-    samples,
-    train,
-)
+from petbone.net.train import train
 from petbone.net.unet import UNetConfig, build_unet
 from petbone.net.weights import load_weights, save_weights
 

@@ -23,7 +23,8 @@ from petbone.net.fine import FineConfig, FineNet, build_fine, told_channels
 from petbone.net.fine_anatomy import FineAnatomy
 from petbone.net.fine_synth import FineSample, FineSynthConfig, FineSynthesizer
 from petbone.net.kinds import VERTEBRA_KIND, kind_of_label
-from petbone.net.train import Kind, TrainConfig, load_checkpoint, run, sample_seed
+from petbone.net.loop import Kind, TrainConfig, load_checkpoint, run
+from petbone.net.sources import sample_seed
 from petbone.net.unet import CENTRE_UNIT_MM
 from petbone.net.weights import load_fine
 

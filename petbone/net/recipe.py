@@ -20,8 +20,10 @@ from petbone.errors import InputError
 from petbone.net.anatomies import Anatomy
 from petbone.net.cases import CaseConfig, prepare
 from petbone.net.device import choose_device
+from petbone.net.loop import TrainConfig, load_checkpoint
 from petbone.net.scene import SynthConfig
-from petbone.net.train import Sources, TrainConfig, load_checkpoint, train
+from petbone.net.sources import Sources
+from petbone.net.train import train
 from petbone.net.unet import BoneNet, UNetConfig
 from petbone.net.weights import averaged, save_weights
 
