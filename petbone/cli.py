@@ -4,14 +4,38 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 import petbone
-
-if TYPE_CHECKING:
-    from petbone.io import PetOptions
+from petbone.cli_options import (
+    CtSeries,
+    Device,
+    DoseMbq,
+    HalfLife,
+    HeightCm,
+    IndexName,
+    InjectedAt,
+    LabelsOf,
+    MaxMemory,
+    Output,
+    Overwrite,
+    PetSeries,
+    Quiet,
+    Rule,
+    ScanStart,
+    Sex,
+    Sidecar,
+    Threads,
+    Tracer,
+    Units,
+    Verbose,
+    WeightKg,
+    Weights,
+    no_option,
+    pet_options,
+)
 
 app = typer.Typer(
     name="petbone",
@@ -21,62 +45,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print seconds and memory per step.")]
-
-
-def _no_option(path: Path | None) -> Path | None:
-    """`-o --help` asks for help, not for a folder of that name."""
-    if path is not None and str(path).startswith("-"):
-        raise typer.BadParameter(f"{path} looks like an option; expected a name (./{path} if it is one)")
-    return path
-
-
-Output = Annotated[
-    Path, typer.Option("--output", "-o", callback=_no_option, help="New folder for the results.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a folder of earlier results.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda: where the network runs.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the network; default: all cores.")]
-Weights = Annotated[Path | None, typer.Option(help="Weights made by petbone train (.safetensors).")]
-MaxMemory = Annotated[
-    float | None, typer.Option(min=0.1, help="Refuse a case expected to need more than this.")
-]
-IndexName = Annotated[
-    str | None, typer.Option(help="Whose hotspots are listed: PET15, FTV10, A50, SUV3, ...")
-]
-Rule = Annotated[Path | None, typer.Option(help="TOML file with indices of your own (see configs/).")]
-LabelsOf = Annotated[
-    str | None,
-    typer.Option(
-        help="Whose labels the mask has: petbone, totalsegmentator, moose_..., skellytour, or FILE.csv."
-    ),
-]
-Tracer = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="naf, choline, psma, fdg or other; once, or once for each PET. Read from DICOM when there."
-    ),
-]
-Units = Annotated[list[str] | None, typer.Option(help="suv or bqml: what the voxels of a NIfTI PET hold.")]
-Sidecar = Annotated[list[Path] | None, typer.Option(help="BIDS PET sidecar (.json) of a NIfTI PET.")]
-WeightKg = Annotated[float | None, typer.Option(help="Body weight, kg.")]
-HeightCm = Annotated[float | None, typer.Option(help="Body height, cm.")]
-Sex = Annotated[str | None, typer.Option(help="M, F or O.")]
-DoseMbq = Annotated[list[float] | None, typer.Option(help="Injected activity at injection, MBq.")]
-InjectedAt = Annotated[list[str] | None, typer.Option(help="Injection, 2026-05-04T10:00:00 or 10:00:00.")]
-ScanStart = Annotated[list[str] | None, typer.Option(help="Time the PET is decay-corrected to, same form.")]
-HalfLife = Annotated[
-    list[float] | None, typer.Option(help="Half-life, s, where the tracer does not tell it.")
-]
-
-PetSeries = Annotated[
-    list[str] | None, typer.Option("--series", help="Number or UID of the PET's DICOM series, of several.")
-]
-CtSeries = Annotated[
-    str | None, typer.Option(help="Number or UID of the CT's DICOM series, where there are several.")
-]
 
 
 @app.command()
@@ -119,7 +87,7 @@ def run(
         raise typer.BadParameter("only 'report' is there yet", param_hint="--align")
     if labels is not None and bones is None:
         raise typer.BadParameter("--labels says whose labels a mask has; give the mask with --bones")
-    stated = _pet_options(
+    stated = pet_options(
         pet,
         {"tracer": tracer, "units": units, "sidecar": sidecar, "dose_mbq": dose_mbq}
         | {"injected_at": injected_at, "scan_start": scan_start, "half_life_s": half_life_s}
@@ -162,7 +130,7 @@ def quantify(
     """
     from petbone.pipeline import CaseFiles, CaseOptions
 
-    stated = _pet_options(
+    stated = pet_options(
         pet,
         {"tracer": tracer, "units": units, "sidecar": sidecar, "dose_mbq": dose_mbq}
         | {"injected_at": injected_at, "scan_start": scan_start, "half_life_s": half_life_s}
@@ -176,9 +144,9 @@ def quantify(
 @app.command()
 def segment(
     ct: Annotated[Path, typer.Argument(help="CT: NIfTI file, DICOM folder, zip or DICOMDIR.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", callback=_no_option, help="New label map.")
-    ] = Path("bones.nii.gz"),
+    output: Annotated[Path, typer.Option("--output", "-o", callback=no_option, help="New label map.")] = Path(
+        "bones.nii.gz"
+    ),
     ct_series: CtSeries = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -221,7 +189,7 @@ def segment(
 def suv(
     pet: Annotated[Path, typer.Argument(help="PET: NIfTI file, DICOM folder, zip or DICOMDIR.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", callback=_no_option, help="Write SUVbw here (.nii.gz).")
+        Path | None, typer.Option("--output", "-o", callback=no_option, help="Write SUVbw here (.nii.gz).")
     ] = None,
     tracer: Annotated[str | None, typer.Option(help="naf, choline, psma, fdg or other.")] = None,
     units: Annotated[str | None, typer.Option(help="suv or bqml.")] = None,
@@ -251,7 +219,7 @@ def suv(
     from petbone.pipeline import suv_facts
     from petbone.results import refuse_existing_image
 
-    stated = _pet_options(
+    stated = pet_options(
         [pet],
         {
             key: None if value is None else [value]
@@ -315,7 +283,7 @@ def phantom(
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file, such as configs/train_synthetic.toml.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", callback=_no_option, help="Folder of the run; a run in it goes on.")
+        Path, typer.Option("--out", "-o", callback=no_option, help="Folder of the run; a run in it goes on.")
     ],
     minutes: Annotated[float | None, typer.Option(help="Budget; default: that of CONFIG.")] = None,
     device: Device = "auto",
@@ -412,31 +380,6 @@ def _print_facts(facts: dict[str, Any], indent: str = "") -> None:
             typer.echo(f"{indent}{key}: {', '.join(map(str, value))}")
         else:
             typer.echo(f"{indent}{key}: {value}")
-
-
-def _pet_options(
-    pets: list[Path], each: dict[str, list[Any] | None], shared: dict[str, Any]
-) -> tuple[PetOptions, ...]:
-    """Options of each PET: given once they hold for all, given once for each they go in order."""
-    from petbone.io import PetOptions
-    from petbone.pipeline import TRACERS
-
-    for name, values in each.items():
-        if values is not None and len(values) not in (1, len(pets)):
-            flag = "--" + name.replace("_", "-")
-            raise typer.BadParameter(f"given {len(values)} times for {len(pets)} PETs", param_hint=flag)
-    if shared["sex"] not in (None, "M", "F", "O"):
-        raise typer.BadParameter(f"{shared['sex']!r} is not M, F or O", param_hint="--sex")
-    for tracer in each["tracer"] or []:
-        if tracer not in TRACERS:
-            raise typer.BadParameter(f"{tracer!r} is not one of {', '.join(TRACERS)}", param_hint="--tracer")
-    for unit in each["units"] or []:
-        if unit not in ("suv", "bqml"):
-            raise typer.BadParameter(f"{unit!r} is neither suv nor bqml", param_hint="--units")
-    chosen = [
-        {name: values[n % len(values)] for name, values in each.items() if values} for n in range(len(pets))
-    ]
-    return tuple(PetOptions(**shared, **one) for one in chosen)
 
 
 def _case(files: Any, options: Any, output: Path, overwrite: bool, quiet: bool, verbose: bool) -> None:

@@ -18,13 +18,13 @@ LAYERS = [
     {"burden", "indices", "followup"},
     {"report", "phantom"},
     {"pipeline", "results", "progress", "selftest"},
-    {"cli"},
+    {"cli", "cli_options"},
 ]
 MAY_IMPORT_TORCH = {"net", "selftest"}
-MAY_IMPORT_TYPER = {"cli"}
+MAY_IMPORT_TYPER = {"cli", "cli_options"}
 MAY_IMPORT_SIMPLEITK = {"io", "register"}
 # steps: the memory that Linux says is free
-MAY_TAKE_PATHS = {"io", "pipeline", "results", "cli", "labels", "net", "steps", "selftest"}
+MAY_TAKE_PATHS = {"io", "pipeline", "results", "cli", "cli_options", "labels", "net", "steps", "selftest"}
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

@@ -1,4 +1,4 @@
-"""What the bone net learns: to tell bone, to name it, to place it, and to point to the middle of its vertebra."""
+"""What the bone net learns: to tell bone, name it, place it, and point to the middle of its vertebra."""
 
 from __future__ import annotations
 
