@@ -12,7 +12,7 @@ import torch
 
 from petbone.net.device import choose_device
 from petbone.net.fine import FineConfig
-from petbone.net.fine_synth import FineSynthConfig
+from petbone.net.fine_detail import FineSynthConfig
 from petbone.net.fine_train import train_fine
 from petbone.net.loop import TrainConfig
 

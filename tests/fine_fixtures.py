@@ -10,7 +10,7 @@ from net_fixtures import BALLS, TINY_SYNTH, tiny_anatomy
 from petbone.net.anatomies import Tissue
 from petbone.net.fine import FineConfig
 from petbone.net.fine_anatomy import FineAnatomy, pack_depth
-from petbone.net.fine_synth import FineSynthConfig
+from petbone.net.fine_detail import FineSynthConfig
 
 TINY_FINE = FineConfig(widths=(8, 16, 16), groups=4, input_mm=1.5)
 TINY_SCENE = replace(TINY_SYNTH, spacing_mm=1.5, warp_spacing_mm=30.0)

@@ -12,7 +12,8 @@ from net_fixtures import TINY_NET, TINY_TRAIN
 from petbone.errors import InputError
 from petbone.net.fine import FineConfig, FineNet, build_fine, told_channels
 from petbone.net.fine_anatomy import FineAnatomy
-from petbone.net.fine_synth import Detail, FineSynthesizer, draw_detail
+from petbone.net.fine_detail import Detail, draw_detail
+from petbone.net.fine_synth import FineSynthesizer
 from petbone.net.fine_train import fine_loss, patches, train_fine, ways
 from petbone.net.kinds import KINDS
 from petbone.net.scene import draw_scene

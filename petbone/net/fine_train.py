@@ -21,7 +21,8 @@ from petbone.errors import InputError
 from petbone.net.device import mixed_precision
 from petbone.net.fine import FineConfig, FineNet, build_fine, told_channels
 from petbone.net.fine_anatomy import FineAnatomy
-from petbone.net.fine_synth import FineSample, FineSynthConfig, FineSynthesizer
+from petbone.net.fine_detail import FineSynthConfig
+from petbone.net.fine_synth import FineSample, FineSynthesizer
 from petbone.net.kinds import VERTEBRA_KIND, kind_of_label
 from petbone.net.loop import Kind, TrainConfig, load_checkpoint, run
 from petbone.net.sources import sample_seed
