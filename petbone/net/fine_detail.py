@@ -1,4 +1,4 @@
-"""What varies from one fine patch to the next beyond its scene: bone, noise, and the coarse net's mistakes."""
+"""What varies from one fine patch to the next beyond its scene: bone, noise, the coarse net's mistakes."""
 
 from __future__ import annotations
 
