@@ -101,6 +101,9 @@ def pet_facts(path: Path, headers: Sequence[Dataset], options: PetOptions) -> Pe
         raise InputError(f"{path}: Units {units}; expected BQML, GML, CM2ML, or CNTS of Philips")
     facts = replace(_found(path, headers, options, tags), tracer=tracer)
     result = acquisition(path, facts, options)
+    if result.decay_correction is not DecayCorrection.ADMIN:
+        tags["scan start"] = result.decay_reference_at.time().isoformat()
+        tags["injection"] = result.injected_at.time().isoformat()
     factor = suv_bw_factor(result)
     if scale != 1.0:
         factor = replace(
@@ -275,9 +278,8 @@ def _found(path: Path, headers: Sequence[Dataset], options: PetOptions, tags: di
     injected, said = _or_as_given(options.injected_at, lambda: injected_at(path, first, moment), unknown)
     if word != "ADMIN":
         tags["scan start from"] = "--scan-start" if options.scan_start else reference.rule
-        tags["scan start because"] = None if options.scan_start else WHY.get(reference.rule)
-        tags["scan start"] = moment.when.time().isoformat() if moment else None
-    tags["injection"] = injected.when.time().isoformat() if injected else None
+        if reference.rule in WHY and not options.scan_start:
+            tags["scan start because"] = WHY[reference.rule]
     for keyword in ("RadionuclideTotalDose", "RadionuclideHalfLife"):
         tags[keyword] = number(injection.get(keyword))
     tags["PatientWeight"] = number(first.get("PatientWeight"))
