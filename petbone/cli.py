@@ -249,7 +249,9 @@ def suv(
         typer.echo(json.dumps(facts, indent=2, default=str))
         return
     if not quiet:
-        _print_facts(facts)
+        # A person need not read an assumption twice; programs find all that is to be said in "warnings".
+        said = facts.get("assumptions", [])
+        _print_facts(facts | {"warnings": [line for line in scan.warnings if line not in said]})
 
 
 @app.command()
