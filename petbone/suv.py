@@ -89,7 +89,7 @@ class Acquisition:
         if self.voxel_unit is not Unit.BQ_PER_ML:
             raise ValueError(f"an acquisition describes an image in Bq/mL, got {self.voxel_unit.value}")
         if self.frame_s is not None:
-            _in_range("frame duration", self.frame_s, 1e-3, 1e6, "s")
+            _in_range("frame duration", self.frame_s, 0.0, 1e6, "s")
         if self.decay_correction is DecayCorrection.NONE and self.frame_s is None:
             raise ValueError("an image without decay correction needs the frame duration in seconds")
         if self.decay_correction is not DecayCorrection.ADMIN:
@@ -141,7 +141,8 @@ def suv_bw_factor(acquisition: Acquisition) -> SuvFactor:
     else:
         assert acquisition.frame_s is not None  # the constructor saw to it
         decay_in_frame = decay_per_s * acquisition.frame_s
-        factor *= decay_in_frame / -math.expm1(-decay_in_frame) * math.exp(decay_per_s * acquisition.decay_s)
+        mean = decay_in_frame / -math.expm1(-decay_in_frame) if decay_in_frame else 1.0
+        factor *= mean * math.exp(decay_per_s * acquisition.decay_s)
         rule = (
             "1000 x weight / injected dose, voxel values corrected for decay since injection and in the frame"
         )

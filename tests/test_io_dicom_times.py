@@ -61,8 +61,7 @@ def test_injection_at_midnight_is_told(tmp_path: Path, keyword: str) -> None:
             "are 127 minutes apart",
         ),
         ({"RadiopharmaceuticalStartDateTime": UTC}, "has an offset from UTC, and the scan's does not tell"),
-        # a date that stands for none, while the other was kept
-        ({"SeriesDate": "19000101", "AcquisitionDate": "19000101"}, "give --injected-at and --scan-start"),
+        ({"SeriesTime": "093000", "AcquisitionTime": "093000"}, "give --injected-at and --scan-start"),
     ],
 )
 def test_times_that_contradict_each_other(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
@@ -154,6 +153,44 @@ def test_beds_that_pass_midnight(tmp_path: Path, decay: str, dated: bool) -> Non
     )
     assert factor_of(night) == pytest.approx(factor_of(noon), rel=1e-9)
     assert night.volume.data == pytest.approx(noon.volume.data, rel=1e-6)
+
+
+@pytest.mark.parametrize("decay", ["START", "NONE"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"SeriesDate": "19000101", "AcquisitionDate": "19000101"},
+        {"AcquisitionDate": "19000101"},
+        {"AcquisitionDate": "20350101"},
+        {"SeriesDate": "20200101", "AcquisitionDate": None},
+        {"RadiopharmaceuticalStartDateTime": "19000101100000"},
+        {"RadiopharmaceuticalStartDateTime": "20350101100000"},
+    ],
+)
+def test_dates_that_cannot_both_be(tmp_path: Path, decay: str, fields: dict[str, Any]) -> None:
+    """Anonymisers replace some dates and leave others: the clocks are all there is, or SUV is refused."""
+    kind = {"DecayCorrection": decay, "CorrectedImage": ["ATTN", "DECY"] if decay == "START" else ["ATTN"]}
+    scan = pet(tmp_path / "a", **kind, **fields)
+    assert factor_of(scan) == pytest.approx(factor_of(pet(tmp_path / "b", **kind)), rel=1e-9)
+    assert scan.warnings
+    folder = pet_series(tmp_path / "c", RadionuclideHalfLife=282276.0, **kind, **fields)
+    if "2035" in (fields.get("AcquisitionDate") or "") and decay == "START":  # SeriesDate is what counts
+        expected = pet(tmp_path / "d", RadionuclideHalfLife=282276.0, **kind)
+        assert factor_of(read_pet(folder)) == pytest.approx(factor_of(expected), rel=1e-9)
+    else:  # the injection may have been days before
+        assert "give --injected-at and --scan-start" in refused(lambda: read_pet(folder))
+
+
+def test_dates_of_a_person_are_meant(tmp_path: Path) -> None:
+    given = PetOptions(injected_at="2024-05-29T10:00", scan_start="2024-05-31T11:00")
+    assert "more than 10 half-lives" in refused(lambda: read_pet(pet_series(tmp_path), given))
+
+
+def test_clocks_across_midnight_under_wiped_dates(tmp_path: Path) -> None:
+    """The injection 23:30 of a day that was kept, the scan 00:30 of one that was not."""
+    fields = {"RadiopharmaceuticalStartDateTime": "20240530233000", "AcquisitionDate": "19000101"}
+    fields |= {"SeriesDate": "19000101", "SeriesTime": "003000", "AcquisitionTime": "003000"}
+    assert factor_of(pet(tmp_path, **fields)) == pytest.approx(FACTOR, rel=1e-9)
 
 
 @pytest.mark.parametrize("half_life_s", [45723.6, 282276.0])

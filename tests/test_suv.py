@@ -184,7 +184,7 @@ def test_half_life_from_the_tracer() -> None:
         ({"height_m": 0.0}, "height"),
         ({"sex": "male"}, "sex"),
         ({"voxel_unit": Unit.SUV}, "Bq/mL"),
-        ({"frame_s": 0.0}, "frame"),
+        ({"frame_s": -1.0}, "frame"),
         ({"decay_correction": DecayCorrection.NONE}, "frame duration"),
         ({"decay_reference_at": T0 - HOUR}, "3600 s after"),
         ({"decay_reference_at": T0 + timedelta(days=2)}, "half-lives"),

@@ -59,6 +59,11 @@ def meanings(dataset: Dataset, keyword: str) -> list[str]:
     return [str(item.get("CodeMeaning") or "") for item in elements(dataset, keyword)]
 
 
+def is_siemens(header: Dataset) -> bool:
+    """Whether the manufacturer is Siemens (Healthineers)."""
+    return "SIEMENS" in str(header.get("Manufacturer") or "").upper()
+
+
 def is_ge(header: Dataset) -> bool:
     """Whether the manufacturer is GE, whose frame times mean something else than the others'."""
     return str(header.get("Manufacturer") or "").upper().startswith(("GE", "GENERAL ELECTRIC"))

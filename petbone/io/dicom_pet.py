@@ -88,7 +88,7 @@ def pet_facts(path: Path, headers: Sequence[Dataset], options: PetOptions) -> Pe
     corrected = {str(v) for v in elements(first, "CorrectedImage")} & CORRECTIONS
     tags: dict[str, Any] = {"Units": units, "CorrectedImage": sorted(corrected)}
     tracer = options.tracer or _found_tracer(first)
-    _refuse_uncorrected(path, corrected, coded(first, "DecayCorrection", DECAY), units)
+    said = _judged_correction(path, headers, corrected, units)
     if units in ("GML", "CM2ML"):
         return PetFacts(_factor_of_suv(path, first, units, options, tags), None, tags, tracer)
     scale = 1.0
@@ -99,7 +99,8 @@ def pet_facts(path: Path, headers: Sequence[Dataset], options: PetOptions) -> Pe
         scale = counts
     elif units != "BQML":
         raise InputError(f"{path}: Units {units}; expected BQML, GML, CM2ML, or CNTS of Philips")
-    facts = replace(_found(path, headers, options, tags), tracer=tracer)
+    facts = _found(path, headers, options, tags)
+    facts = replace(facts, tracer=tracer, said=(*said, *facts.said))
     result = acquisition(path, facts, options)
     if result.decay_correction is not DecayCorrection.ADMIN:
         tags["scan start"] = result.decay_reference_at.time().isoformat()
@@ -162,8 +163,11 @@ def _same_weight(first: Dataset, weight_kg: float) -> bool:
     return bool(told) and abs(weight_kg - weight_in_kg(told or 0)[0]) <= SAME_WEIGHT * weight_kg
 
 
-def _refuse_uncorrected(path: Path, corrected: set[str], decay: str, units: str) -> None:
+def _judged_correction(
+    path: Path, headers: Sequence[Dataset], corrected: set[str], units: str
+) -> tuple[str, ...]:
     """Attenuation always; decay too, unless DecayCorrection says NONE and the pixels are no SUV yet."""
+    decay = coded(headers[0], "DecayCorrection", DECAY)
     raw = decay == "NONE" and units in ("BQML", "CNTS")
     lacking = sorted(({"ATTN"} if raw else {"ATTN", "DECY"}) - corrected)
     if lacking:
@@ -171,11 +175,14 @@ def _refuse_uncorrected(path: Path, corrected: set[str], decay: str, units: str)
             f"{path}: CorrectedImage lacks {' and '.join(lacking)}; expected PET corrected for attenuation "
             "(ATTN) and decay (DECY, or DecayCorrection NONE)"
         )
-    if raw and "DECY" in corrected:
-        raise InputError(
-            f"{path}: CorrectedImage has DECY but DecayCorrection is NONE; expected them to agree: "
-            "export the series again"
-        )
+    if not raw or "DECY" not in corrected:
+        return ()
+    if all(number(h.get("DecayFactor")) == 1.0 for h in headers):
+        return ("CorrectedImage has DECY, but DecayCorrection NONE was believed: every DecayFactor is 1",)
+    raise InputError(
+        f"{path}: CorrectedImage has DECY but DecayCorrection is NONE; expected them to agree: "
+        "export the series again"
+    )
 
 
 def _factor_of_suv(

@@ -3,9 +3,10 @@
 * *reference* : the moment to which the image is decay-corrected (START), or the start of the first frame
 * *clock*     : a time of day by the clock that the header's TM elements (SeriesTime, ...) were read from
 
-The order in which the reference is looked for (GE private time, SeriesTime, back-computation, earliest
-AcquisitionTime) agrees with scanners of the three large vendors: FrameReferenceTime is the offset of the
-bed's start on GE and of the average count elsewhere, so computing back from it everywhere is wrong (QIBA).
+The order in which the reference is looked for (private time of GE or Siemens, SeriesTime, back-computation,
+earliest AcquisitionTime) agrees with scanners of the three large vendors. FrameReferenceTime is the offset of
+the frame's start on GE and of the mean count rate elsewhere (IBSI), and on some GE scanners every bed has the
+AcquisitionTime of the first: computing back from it everywhere is wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from petbone.errors import InputError
-from petbone.io.dicom_elements import injection_of, is_ge, number, private
+from petbone.io.dicom_elements import injection_of, is_ge, is_siemens, number, private
 from petbone.io.injection import Moment
 from petbone.suv import HALF_LIFE_S
 
@@ -37,12 +38,14 @@ ONE_SESSION = timedelta(hours=12)
 """No series takes as long: clocks that are further apart have passed midnight."""
 
 GE_TIME = "GE private scan time (0009,xx0D)"
+SIEMENS_TIME = "Siemens private decay correction time (0071,xx22)"
 ENHANCED_TIME = "DecayCorrectionDateTime"
 COMPUTED_TIME = "AcquisitionTime and FrameReferenceTime"
 EARLIEST_TIME = "earliest AcquisitionTime"
 SLICE_TIMES = "AcquisitionTime of each slice"
 WHY = {
     GE_TIME: "GE writes the start of the scan there; SeriesTime may be that of a later reconstruction",
+    SIEMENS_TIME: "Siemens writes the moment there to which the image is corrected",
     ENHANCED_TIME: "an enhanced object states the moment itself",
     "SeriesTime": "it is not after any AcquisitionTime",
     COMPUTED_TIME: "SeriesTime is missing or late, and the frames tell how long after the start they are",
@@ -54,7 +57,10 @@ MIDNIGHT = (
     "the injection's time is midnight to the second: if that stands for no time at all, give --injected-at"
 )
 _ZONE = "TimezoneOffsetFromUTC"
-_GE_SCAN_TIME = (0x0009, 0x0D, "GEMS_PETD_01")
+_PRIVATE_TIMES = {
+    GE_TIME: (is_ge, (0x0009, 0x0D, "GEMS_PETD_01")),
+    SIEMENS_TIME: (is_siemens, (0x0071, 0x22, "SIEMENS MED PT")),
+}
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,8 @@ def reference_of(path: Path, headers: Sequence[Dataset], half_life_s: float | No
     told = moment_of(first, first.get("DecayCorrectionDateTime"))
     if told and first.get("DecayCorrected") == "YES":
         return Reference(told, ENHANCED_TIME)
-    if ge := _ge_scan_time(headers):
-        return ge
+    if private_time := _private_time(headers):
+        return private_time
     dated, day = _day(first)
     series = _date_time(day, first.get("SeriesTime"))
     taken = _acquired(headers)
@@ -90,21 +96,35 @@ def reference_of(path: Path, headers: Sequence[Dataset], half_life_s: float | No
     if earliest is None:
         return Reference(None, "none")
     why = "after the acquisition" if series else "missing"
-    if half_life_s and not is_ge(first):
-        computed = [
-            _back_computed(h, t.when if t else None, half_life_s) for h, t in zip(headers, taken, strict=True)
-        ]
-        starts = [c for c in computed if c is not None]
-        if len(starts) == len(headers):
-            spread_s = (max(starts) - min(starts)).total_seconds()
-            if spread_s > BACK_COMPUTED_SPREAD_S:
-                raise InputError(
-                    f"{path}: the frames' times lead to scan starts {spread_s:.0f} s apart; expected one: "
-                    "give --scan-start"
-                )
-            said = (f"SeriesTime is {why}, so the scan start was computed back from the frames",)
-            return Reference(Moment(min(starts), dated), COMPUTED_TIME, said)
+    if start := _computed_start(path, headers, [t.when if t else None for t in taken], half_life_s):
+        said = (f"SeriesTime is {why}, so the scan start was computed back from the frames",)
+        return Reference(Moment(start, dated), COMPUTED_TIME, said)
     return Reference(Moment(earliest, dated), EARLIEST_TIME, (_TAKEN.format(why),))
+
+
+def _computed_start(
+    path: Path, headers: Sequence[Dataset], taken: Sequence[datetime | None], half_life_s: float | None
+) -> datetime | None:
+    """Start of the scan by every frame's time and its offset; None where they do not tell it."""
+    starts = [_back_computed(h, t, half_life_s) for h, t in zip(headers, taken, strict=True)]
+    there = [start for start in starts if start is not None]
+    if len(there) < len(headers):
+        offset = any((number(h.get("FrameReferenceTime")) or 0) > 0 for h in headers)
+        if offset and not all(number(h.get("ActualFrameDuration")) for h in headers):
+            raise InputError(
+                f"{path}: SeriesTime is after the acquisition or missing, and without ActualFrameDuration "
+                "FrameReferenceTime does not tell the scan start; give --scan-start"
+            )
+        return None
+    spread_s = (max(there) - min(there)).total_seconds()
+    if spread_s <= BACK_COMPUTED_SPREAD_S:
+        return min(there)
+    if is_ge(headers[0]):  # every bed with the AcquisitionTime of the first, or none with an offset
+        return None
+    raise InputError(
+        f"{path}: the frames' times lead to scan starts {spread_s:.0f} s apart; expected one: give "
+        "--scan-start"
+    )
 
 
 _TAKEN = "SeriesTime is {}, so the earliest AcquisitionTime was taken as the scan start"
@@ -112,12 +132,16 @@ _TAKEN = "SeriesTime is {}, so the earliest AcquisitionTime was taken as the sca
 
 def frames_of(headers: Sequence[Dataset]) -> list[tuple[Moment, float]]:
     """Start and length in s of every slice's frame; empty where a slice does not tell them, or where some are
-    in one zone and some in another."""
-    frames = [
-        (at, frame_ms / 1000)
-        for h, at in zip(headers, _acquired(headers), strict=True)
-        if at and (frame_ms := number(h.get("ActualFrameDuration")) or 0) > 0
-    ]
+    in one zone and some in another. A length of 0: the moment is that of the mean count rate."""
+    if all("FrameReferenceDateTime" in h and h.get("DecayCorrected") == "NO" for h in headers):
+        told = [moment_of(h, h.FrameReferenceDateTime) for h in headers]
+        frames = [(moment, 0.0) for moment in told if moment]
+    else:
+        frames = [
+            (at, frame_ms / 1000)
+            for h, at in zip(headers, _acquired(headers), strict=True)
+            if at and (frame_ms := number(h.get("ActualFrameDuration")) or 0) > 0
+        ]
     one_zone = len({at.utc for at, _ in frames}) == 1
     return frames if one_zone and len(frames) == len(headers) else []
 
@@ -190,9 +214,8 @@ def _late_start(
         return ("SeriesTime was taken as the scan start; no AcquisitionTime is there to check it",)
     if (earliest - series).total_seconds() <= LATE_START_S:
         return ()
-    computed = [
-        _back_computed(h, t, half_life_s or HALF_LIFE_S["F-18"]) for h, t in zip(headers, taken, strict=True)
-    ]
+    usual_s = half_life_s or HALF_LIFE_S["F-18"]
+    computed = [_back_computed(h, t, usual_s) for h, t in zip(headers, taken, strict=True)]
     if any(c and abs((c - series).total_seconds()) <= BACK_COMPUTED_SPREAD_S for c in computed):
         return ()
     minutes = (earliest - series).total_seconds() / 60
@@ -231,11 +254,17 @@ def _acquired_one(header: Dataset, dated: bool, day: str) -> Moment | None:
     return moment_of(header, header.get("AcquisitionDateTime"))
 
 
-def _back_computed(header: Dataset, acquired: datetime | None, half_life_s: float) -> datetime | None:
-    """QIBA robust path: AcquisitionTime - FrameReferenceTime + time of the mean count rate in the frame."""
-    reference_s = (number(header.get("FrameReferenceTime")) or 0) / 1000
+def _back_computed(header: Dataset, acquired: datetime | None, half_life_s: float | None) -> datetime | None:
+    """AcquisitionTime - FrameReferenceTime + time of the mean count rate in the frame (QIBA's robust path);
+    on GE without the last term (IBSI)."""
+    offset_ms = number(header.get("FrameReferenceTime"))
     frame_s = (number(header.get("ActualFrameDuration")) or 0) / 1000
-    if acquired is None or reference_s <= 0 or frame_s <= 0:
+    if acquired is None or offset_ms is None:
+        return None
+    reference_s = offset_ms / 1000
+    if is_ge(header):
+        return acquired - timedelta(seconds=reference_s) if reference_s >= 0 else None
+    if reference_s <= 0 or frame_s <= 0 or not half_life_s:
         return None
     decay_per_s = math.log(2) / half_life_s
     decay = decay_per_s * frame_s
@@ -243,15 +272,16 @@ def _back_computed(header: Dataset, acquired: datetime | None, half_life_s: floa
     return acquired + timedelta(seconds=average_s - reference_s)
 
 
-def _ge_scan_time(headers: Sequence[Dataset]) -> Reference | None:
-    """GE's private time; the earliest where slices differ, because a scan starts with its first bed."""
-    told = [moment_of(h, private(h, *_GE_SCAN_TIME)) for h in headers] if is_ge(headers[0]) else []
-    there = [t for t in told if t]
-    if not there or len({t.utc for t in there}) > 1:
-        return None
-    several = len({t.when for t in there}) > 1
-    said = ("GE's private scan time differs between slices: the earliest was taken",) if several else ()
-    return Reference(min(there, key=lambda t: t.when), GE_TIME, said)
+def _private_time(headers: Sequence[Dataset]) -> Reference | None:
+    """The vendor's own; the earliest where slices differ, because a scan starts with its first bed."""
+    for rule, (is_theirs, element) in _PRIVATE_TIMES.items():
+        told = [moment_of(h, private(h, *element)) for h in headers] if is_theirs(headers[0]) else []
+        there = [t for t in told if t]
+        if there and len({t.utc for t in there}) == 1:
+            several = len({t.when for t in there}) > 1
+            said = (f"{rule} differs between slices: the earliest was taken",) if several else ()
+            return Reference(min(there, key=lambda t: t.when), rule, said)
+    return None
 
 
 def _offset(value: object) -> timedelta | None:

@@ -28,6 +28,8 @@ from petbone.suv import (
 
 NO_DATE = date(1970, 1, 1)
 DAY_S = 86400.0
+LONG_HALF_LIFE_S = 41400.0
+"""Nuclides that live longer are imaged days after the injection, so that its date must be known (IBSI)."""
 LATE_HALF_LIVES = 5.0
 """Scans later than this are told: hardly any count is left, so a time is more likely to be wrong."""
 _ELEMENTS = {
@@ -106,10 +108,12 @@ def acquisition(path: Path, found: Found, options: PetOptions) -> Acquisition:
     assert found.dose is not None  # the list of what is missing was empty
     assert found.weight is not None
     try:
+        # A sidecar's times are relative, and a person's own dates are meant.
+        as_told = found.relative_times or bool(options.injected_at and options.scan_start)
         dose_bq, dose_said = dose_in_bq(found.dose)
         weight_kg, weight_said = weight_in_kg(found.weight)
-        injected_at, reference_at, time_said = _times(found, half_life_s)
-        said += [s for s in (dose_said, weight_said, time_said) if s]
+        injected_at, reference_at, time_said = _times(found, half_life_s, as_told)
+        said += [s for s in (dose_said, weight_said, *time_said) if s]
         if half_life_s and (reference_at - injected_at).total_seconds() > LATE_HALF_LIVES * half_life_s:
             said.append(
                 f"the scan is more than {LATE_HALF_LIVES:g} half-lives after the injection: check the times"
@@ -234,8 +238,12 @@ def _half_life(path: Path, found: Found, said: list[str]) -> float | None:
     return half_life_s
 
 
-def _times(found: Found, half_life_s: float | None) -> tuple[datetime, datetime, str | None]:
-    """Injection and decay reference on one calendar; a missing date is taken from the other time.
+def _times(
+    found: Found, half_life_s: float | None, as_told: bool
+) -> tuple[datetime, datetime, tuple[str, ...]]:
+    """Injection and decay reference on one calendar, and what must be said: a missing date is taken from the
+    other time, and dates that cannot both be are left out for a short-lived nuclide (IBSI), unless they are
+    to be taken as told.
 
     Raises DecayTimesError where the two cannot be compared, or where the nuclide lives so long that the
     injection may have been days before.
@@ -243,7 +251,7 @@ def _times(found: Found, half_life_s: float | None) -> tuple[datetime, datetime,
     injected, reference = found.injected, found.reference
     if found.decay_correction is DecayCorrection.ADMIN:  # neither enters the formula
         some = injected or reference or Moment(datetime(1970, 1, 1), dated=False)
-        return some.when, some.when, None
+        return some.when, some.when, ()
     assert injected is not None  # the list of what is missing was empty
     assert reference is not None
     assert half_life_s is not None
@@ -252,8 +260,15 @@ def _times(found: Found, half_life_s: float | None) -> tuple[datetime, datetime,
         raise DecayTimesError(
             f"the time of the {which} has an offset from UTC, and the {other}'s does not tell its zone"
         )
+    said: tuple[str, ...] = ()
     if injected.dated and reference.dated:
-        return injected.when, reference.when, None
+        apart_s = (reference.when - injected.when).total_seconds()
+        possible = 0 <= apart_s <= MAX_HALF_LIVES * half_life_s
+        if possible or as_told or abs(apart_s) < DAY_S or half_life_s >= LONG_HALF_LIFE_S:
+            return injected.when, reference.when, ()
+        # Nothing is seen of a short-lived nuclide days later: one of the dates was wiped or replaced.
+        said = ("the dates of injection and scan are days apart, so their clock times alone were taken",)
+        injected = replace(injected, dated=False)
     clocks_s = (reference.when - injected.when).total_seconds() % DAY_S
     if clocks_s + DAY_S <= MAX_HALF_LIVES * half_life_s:
         raise DecayTimesError(
@@ -263,12 +278,12 @@ def _times(found: Found, half_life_s: float | None) -> tuple[datetime, datetime,
     if injected.dated:
         start = datetime.combine(injected.when.date(), reference.when.time())
         if start < injected.when:
-            said = "the scan's clock time is before the injection's, so the scan is taken as the day after"
-            return injected.when, start + timedelta(days=1), said
-        return injected.when, start, None
+            after = "the scan's clock time is before the injection's, so the scan is taken as the day after"
+            return injected.when, start + timedelta(days=1), (after,)
+        return injected.when, start, ()
     on_the_day = datetime.combine(reference.when.date(), injected.when.time())
     before, said_before = injection_before(on_the_day, reference.when)
-    return before, reference.when, said_before
+    return before, reference.when, (*said, said_before) if said_before else said
 
 
 def _height(height_m: float | None, said: list[str]) -> float | None:
