@@ -896,6 +896,15 @@ def test_half_life_from_the_nuclide(tmp_path: Path) -> None:
     assert any("that of F-18" in w for w in scan.warnings)
 
 
+def test_half_life_from_the_tracer(tmp_path: Path) -> None:
+    scan = pet(tmp_path, RadionuclideHalfLife=None)  # sodium fluoride
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-9)
+    assert any("naf is taken as labelled with F-18" in w for w in scan.warnings)
+    assert scan.acquisition is not None
+    assert scan.acquisition.tracer == scan.source["tracer"] == "naf"
+
+
 def test_options_complete_the_header(tmp_path: Path) -> None:
     folder = pet_series(tmp_path, PatientWeight=None, RadiopharmaceuticalStartDateTime=None)
     line = refused(lambda: read_pet(folder))

@@ -279,6 +279,20 @@ def test_weight_that_the_header_says_too_is_no_contradiction(tmp_path: Path) -> 
     assert factor_of(read_pet(folder, PetOptions(weight_kg=80))) == 1.0
 
 
+@pytest.mark.parametrize(("scale", "said"), [("0.000551", False), ("0.0006", True)])
+def test_philips_factors_are_compared(tmp_path: Path, scale: str, said: bool) -> None:
+    """That to SUV is taken, and where the other leads elsewhere it is told; 0.000551 is what it leads to."""
+
+    def private(k: int, dataset: Dataset) -> None:
+        block = dataset.private_block(0x7053, "Philips PET Private Group", create=True)
+        block.add_new(0, "DS", scale)
+        block.add_new(9, "DS", f"{0.000551 / FACTOR:.6f}")
+
+    scan = pet(tmp_path, private, Units="CNTS", Manufacturer="Philips")
+    assert factor_of(scan) == float(scale)
+    assert any("leads to 0.918 times as much" in w for w in scan.warnings) == said
+
+
 def test_scanners_own_factor_cannot_undo_decay(tmp_path: Path) -> None:
     def private(k: int, dataset: Dataset) -> None:
         block = dataset.private_block(0x7053, "Philips PET Private Group", create=True)

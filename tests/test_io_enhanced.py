@@ -210,6 +210,23 @@ def test_born_enhanced_without_decay_correction(tmp_path: Path) -> None:
     assert scan.suv.factor == pytest.approx(80e3 / 200e6 / seen, rel=1e-9)
 
 
+def test_born_enhanced_with_the_moment_of_every_frame(tmp_path: Path) -> None:
+    """FrameReferenceDateTime is the moment of the mean count rate: no length of a frame enters (IBSI)."""
+
+    def change(whole: Dataset) -> None:
+        whole.DecayCorrected = "NO"
+        del whole.DecayCorrectionDateTime
+        for n, group in enumerate(whole.PerFrameFunctionalGroupsSequence):  # in reverse order of position
+            group.FrameContentSequence[0].FrameReferenceDateTime = f"202405311{FRAMES - 1 - n}0000"
+
+    scan = read_pet(born(tmp_path / "pet.dcm", change=change))
+    hours = np.arange(FRAMES)
+    factors = 80e3 / 200e6 * 2 ** (hours * 3600 / 6586.2)
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(factors[0], rel=1e-9)
+    assert np.allclose(scan.volume.data, STORED * (1.0 + np.arange(FRAMES)) * factors, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

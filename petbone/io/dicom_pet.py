@@ -46,6 +46,9 @@ DECAY = frozenset(kind.value for kind in DecayCorrection)
 SAME_WEIGHT = 0.01
 """A weight that is given may differ by this share from the header's and still be the same."""
 
+SAME_FACTOR = 0.02
+"""Philips' two factors may lead to SUV that differ by this share: dose and times are rounded."""
+
 _PHILIPS_SUV = (0x7053, 0x00, "Philips PET Private Group")
 _PHILIPS_ACTIVITY = (0x7053, 0x09, "Philips PET Private Group")
 # An element need not agree with itself where a person's word takes its place.
@@ -90,50 +93,63 @@ def pet_facts(path: Path, headers: Sequence[Dataset], options: PetOptions) -> Pe
     tracer = options.tracer or _found_tracer(first)
     said = _judged_correction(path, headers, corrected, units)
     if units in ("GML", "CM2ML"):
-        return PetFacts(_factor_of_suv(path, first, units, options, tags), None, tags, tracer)
-    scale = 1.0
-    if units == "CNTS":
-        counts = _of_counts(path, headers, options, tags)
-        if isinstance(counts, SuvFactor):
-            return PetFacts(counts, None, tags, tracer)
-        scale = counts
-    elif units != "BQML":
+        facts = PetFacts(_factor_of_suv(path, first, units, options, tags), None, tags, tracer)
+    elif units == "CNTS":
+        facts = _of_counts(path, headers, options, tags)
+    elif units == "BQML":
+        facts = _of_activity(path, headers, options, tags)
+    else:
         raise InputError(f"{path}: Units {units}; expected BQML, GML, CM2ML, or CNTS of Philips")
-    facts = _found(path, headers, options, tags)
-    facts = replace(facts, tracer=tracer, said=(*said, *facts.said))
-    result = acquisition(path, facts, options)
+    factor = replace(facts.factor, assumptions=(*said, *facts.factor.assumptions))
+    return replace(facts, factor=factor, tracer=tracer)
+
+
+def _of_activity(
+    path: Path, headers: Sequence[Dataset], options: PetOptions, tags: dict[str, Any], scale: float = 1.0
+) -> PetFacts:
+    """Pixels in Bq/mL, or in counts that `scale` turns into it: by dose, weight, and times."""
+    result = acquisition(path, _found(path, headers, options, tags), options)
     if result.decay_correction is not DecayCorrection.ADMIN:
         tags["scan start"] = result.decay_reference_at.time().isoformat()
         tags["injection"] = result.injected_at.time().isoformat()
     factor = suv_bw_factor(result)
     if scale != 1.0:
-        factor = replace(
-            factor, factor=factor.factor * scale, rule=f"counts to Bq/mL by Philips; {factor.rule}"
-        )
+        rule = f"counts to Bq/mL by Philips; {factor.rule}"
+        factor = replace(factor, factor=factor.factor * scale, rule=rule)
+    shares = None
     if result.decay_correction is DecayCorrection.NONE:
         shares = _slice_shares(headers, result)
         tags["slice factors"] = [factor.factor * min(shares), factor.factor * max(shares)]
-        return PetFacts(factor, result, tags, tracer, shares)
-    return PetFacts(factor, result, tags, tracer)
+    return PetFacts(factor, result, tags, None, shares)
 
 
-def _of_counts(
-    path: Path, headers: Sequence[Dataset], options: PetOptions, tags: dict[str, Any]
-) -> SuvFactor | float:
-    """Philips: the factor to SUVbw of the scanner itself, else the one to Bq/mL.
+def _of_counts(path: Path, headers: Sequence[Dataset], options: PetOptions, tags: dict[str, Any]) -> PetFacts:
+    """Philips: by the factor to SUVbw of the scanner itself, else by the one to Bq/mL.
 
     The former is one number for all slices, made of the header's dose, weight and times: it is passed over
-    where slices decay differently, and where a person says something else than the header.
+    where slices decay differently, and where a person says something else than the header. Where both can be
+    used they are compared.
     """
     suv_scale, scale = (_philips(path, headers, tag) for tag in (_PHILIPS_SUV, _PHILIPS_ACTIVITY))
     raw = coded(headers[0], "DecayCorrection", DECAY) == "NONE"
     flags = _beyond_the_header(headers[0], options)
     if suv_scale and not raw and not flags:
         tags["SUVScaleFactor (7053,xx00)"] = suv_scale
-        return SuvFactor(suv_scale, "Units CNTS: Philips SUV scale factor")
+        said: tuple[str, ...] = ()
+        try:
+            other = _of_activity(path, headers, options, {}, scale).factor.factor if scale else suv_scale
+        except InputError:  # the header lacks something that is not needed
+            other = suv_scale
+        if abs(other / suv_scale - 1) > SAME_FACTOR:
+            said = (
+                f"the scanner's own factor (7053,xx00) was taken; (7053,xx09) with dose, weight and times "
+                f"leads to {other / suv_scale:.3g} times as much",
+            )
+        factor = SuvFactor(suv_scale, "Units CNTS: Philips SUV scale factor", said)
+        return PetFacts(factor, None, tags, None)
     if scale:
         tags["ActivityConcentrationScaleFactor (7053,xx09)"] = scale
-        return scale
+        return _of_activity(path, headers, options, tags, scale)
     if not suv_scale:
         raise InputError(
             f"{path}: Units CNTS without the Philips factors (7053,xx00) and (7053,xx09); expected BQML: "
@@ -299,6 +315,7 @@ def _found(path: Path, headers: Sequence[Dataset], options: PetOptions, tags: di
         weight=number(first.get("PatientWeight")),
         height_m=number(first.get("PatientSize")),
         sex=sex_of(first.get("PatientSex")),
+        tracer=_found_tracer(first),
         decay_correction=DecayCorrection(word),
         frame_s=frame_s,
         said=(*(() if options.scan_start else reference.said), *(() if options.injected_at else said)),
