@@ -17,7 +17,6 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -32,7 +31,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from petbone.errors import InputError
-from petbone.io.dicom_elements import coded, elements
+from petbone.io.dicom_elements import coded, distinct, elements
 from petbone.io.enhanced import frame_headers, is_enhanced
 from petbone.volume import Grid
 
@@ -139,8 +138,8 @@ def _headers_of_files(files: Sequence[Path]) -> list[Slice]:
     """Raises InputError for files that cannot be read, without their names, which may be the patient's."""
     files = [f for f in files if not f.name.startswith(".")]
     try:
-        with ThreadPoolExecutor(THREADS) as pool:
-            return [f for s in pool.map(_header_of_file, files) if s is not None for f in _frames(s)]
+        # One after the other: parsing holds the interpreter's lock, and threads waiting for it cost a third.
+        return [f for s in map(_header_of_file, files) if s is not None for f in _frames(s)]
     except OSError as error:
         if error.errno is None:  # pydicom's own, of what the file holds
             raise
@@ -323,7 +322,8 @@ def _refuse_unusual(path: Path, headers: Sequence[Dataset]) -> None:
         if without:
             raise InputError(f"{path}: {without} of {len(headers)} slices have no {keyword}")
     for keyword in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
-        values = {tuple(np.round(np.asarray(elements(h, keyword), float), 3)) for h in headers}
+        unlike = distinct(headers, keyword)
+        values = {tuple(np.round(np.asarray(elements(h, keyword), float), 3)) for h in unlike}
         if len(values) > 1:
             raise InputError(
                 f"{path}: {len(values)} different values of {keyword} in one series; expected one"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 
@@ -25,6 +26,16 @@ def elements(header: Dataset, keyword: str) -> list[Any]:
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
         return [value]
     return list(value)
+
+
+def distinct(headers: Sequence[Dataset], keyword: str) -> list[Dataset]:
+    """A header for every way in which an element is written: what agrees byte for byte is parsed once."""
+    found: dict[Any, Dataset] = {}
+    for header in headers:
+        item: Any = header.get_item(keyword) if keyword in header else None
+        written = item is None or isinstance(item, RawDataElement)
+        found.setdefault(getattr(item, "value", None) if written else id(header), header)
+    return list(found.values())
 
 
 def number(value: Any) -> float | None:

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from petbone.body import SPOKEN, SuvType, suv_bw_from
 from petbone.errors import InputError
-from petbone.io.dicom_elements import coded, elements, injection_of, meanings, number, private
+from petbone.io.dicom_elements import coded, distinct, elements, injection_of, meanings, number, private
 from petbone.io.dicom_times import (
     SLICE_TIMES,
     WHY,
@@ -260,13 +260,15 @@ def _slice_shares(headers: Sequence[Dataset], of_first: Acquisition) -> tuple[fl
 
 def _refuse_differences(path: Path, headers: Sequence[Dataset], options: PetOptions) -> None:
     """What SUV is computed from must be one value in the whole series."""
-    injections = [injection_of(h) for h in headers]
-    for where, keywords in ((headers, _OF_IMAGE), (injections, _OF_INJECTION)):
+    unlike = distinct(headers, "RadiopharmaceuticalInformationSequence")
+    injections = [injection_of(h) for h in unlike]
+    for keywords in (_OF_IMAGE, _OF_INJECTION):
         for keyword, option in keywords.items():
+            where = injections if keywords is _OF_INJECTION else distinct(headers, keyword)
             count = len({str(one.get(keyword)) for one in where})
             if count > 1 and not (option and getattr(options, option) is not None):
                 raise InputError(f"{path}: {count} different values of {keyword} in one series; expected one")
-    several = max(len(elements(h, "RadiopharmaceuticalInformationSequence")) for h in headers)
+    several = max(len(elements(h, "RadiopharmaceuticalInformationSequence")) for h in unlike)
     if several > 1:
         raise InputError(f"{path}: {several} injections in the header; expected one")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage, generate_uid
@@ -24,13 +25,17 @@ def write_series(
     injection: Mapping[str, Any],
     private: Sequence[Private] = (),
     slices: Mapping[str, Sequence[Any]] | None = None,
+    stored: npt.NDArray[Any] | None = None,
 ) -> None:
-    """A PET series of `SHAPE` voxels that all hold `STORED`; `slices` has values that differ from one to the
-    next. An element whose value is None is left out; RadionuclideCode is the meaning of the nuclide's code.
+    """A PET series of `stored` (i, j, k) 16-bit integers, by default `SHAPE` voxels that all hold `STORED`.
+
+    `slices` has values that differ from one to the next. An element whose value is None is left out;
+    RadionuclideCode is the meaning of the nuclide's code.
     """
     folder.mkdir(parents=True)
     series = generate_uid()
-    for k in range(SHAPE[2]):
+    voxels = np.full(SHAPE, STORED, np.uint16) if stored is None else stored
+    for k in range(voxels.shape[2]):
         one = dict(header) | {keyword: values[k] for keyword, values in (slices or {}).items()}
         dataset = Dataset()
         dataset.file_meta = FileMetaDataset()
@@ -46,14 +51,14 @@ def write_series(
         dataset.RadiopharmaceuticalInformationSequence = DicomSequence([_injection(injection)])
         for group, offset, creator, kind, value in private:
             dataset.private_block(group, creator, create=True).add_new(offset, kind, value)
-        dataset.Columns, dataset.Rows = SHAPE[:2]
+        dataset.Columns, dataset.Rows = voxels.shape[:2]
         dataset.PixelSpacing = [SPACING_MM[1], SPACING_MM[0]]
         dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         dataset.ImagePositionPatient = [10.0, -20.0, 30.0 + SPACING_MM[2] * k]
         dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
         dataset.BitsAllocated = dataset.BitsStored = 16
-        dataset.HighBit, dataset.PixelRepresentation = 15, 0
-        dataset.PixelData = np.full(SHAPE[1::-1], STORED, np.uint16).tobytes()
+        dataset.HighBit, dataset.PixelRepresentation = 15, int(voxels.dtype.kind == "i")
+        dataset.PixelData = np.ascontiguousarray(voxels[:, :, k].T).tobytes()
         dataset.save_as(folder / f"{k}.dcm", enforce_file_format=True)
 
 
