@@ -7,10 +7,11 @@ alone, best of three. Peak memory is what reading added to the process (imports 
 so Linux only.
 
 Last run, two cores with AVX512: CT 512 x 512 x 458 int16 (114 MiB of gzip): petbone 0.52 s and 233 MiB,
-nibabel 1.22 s and 458 MiB (get_fdata 1145 MiB), SimpleITK 0.83 s and 461 MiB; as 458 DICOM files petbone 0.50 s
-and 262 MiB, SimpleITK 0.64 s and 1151 MiB, a loop over pydicom 1.3 s and 2299 MiB. PET 200 x 200 x 330 float32:
-petbone 0.09 s and 56 MiB, nibabel 0.19 s and 101 MiB, SimpleITK 0.13 s and 104 MiB; as 330 DICOM files petbone,
-to SUV, 0.30 s and 65 MiB, SimpleITK 0.24 s and 231 MiB, pydicom 0.30 s and 258 MiB, both to Bq/mL.
+nibabel 1.22 s and 458 MiB (get_fdata 1145 MiB), SimpleITK 0.83 s and 461 MiB; as 458 DICOM files petbone
+0.50 s and 262 MiB, SimpleITK 0.64 s and 1151 MiB, a loop over pydicom 1.3 s and 2299 MiB. PET 200 x 200 x
+330 float32: petbone 0.09 s and 56 MiB, nibabel 0.19 s and 101 MiB, SimpleITK 0.13 s and 104 MiB; as 330
+DICOM files petbone, to SUV, 0.30 s and 65 MiB, SimpleITK 0.24 s and 231 MiB, pydicom 0.30 s and 258 MiB,
+both to Bq/mL.
 """
 
 from __future__ import annotations
