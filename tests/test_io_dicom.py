@@ -490,7 +490,7 @@ def test_flat_orientation(tmp_path: Path) -> None:
         dataset.ImagePositionPatient = [0, 3 * k, 0]
         dataset.PixelSpacing = [0, 1]
 
-    assert "makes no volume" in refused(lambda: read_ct(write(tmp_path / "ct", change=flat)))
+    assert "singular orientation" in refused(lambda: read_ct(write(tmp_path / "ct", change=flat)))
 
 
 def test_cut_and_empty_pixels(tmp_path: Path) -> None:
@@ -583,6 +583,16 @@ def test_jpeg_2000_is_decoded(tmp_path: Path) -> None:
         plain["PixelData"].is_undefined_length = True
         plain.save_as(file)
     assert np.array_equal(read_ct(folder).volume.data, stored_values())
+
+
+def test_compressed_slice_of_another_size(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ct")
+    compress_by_gdcm(folder, tmp_path / "one.dcm")
+    for file in folder.iterdir():
+        one = pydicom.dcmread(file)
+        one.Rows, one.Columns = one.Columns, one.Rows
+        one.save_as(file)
+    assert "a slice has shape (5, 6); expected (6, 5)" in refused(lambda: read_ct(folder))
 
 
 def test_compression_that_nobody_can_undo(tmp_path: Path) -> None:
@@ -885,6 +895,13 @@ def test_without_decay_correction_every_slice_has_its_own_time(tmp_path: Path) -
     assert scan.suv.factor == pytest.approx(80e3 / 200e6 / seen(3600, 120), rel=1e-9)
     low, high = scan.source["suv"]["tags"]["slice factors"]
     assert (low, high) == pytest.approx([80e3 / 200e6 / seen(3600, 120), 80e3 / 200e6 / seen(3840, 600)])
+
+
+def test_half_life_that_is_not_the_nuclides_is_told(tmp_path: Path) -> None:
+    code = Dataset()
+    code.CodeMeaning = "^68^Gallium"
+    scan = pet(tmp_path, RadionuclideCodeSequence=Sequence([code]))
+    assert any("6586.2 s as recorded, but Ga-68 has" in w for w in scan.warnings)
 
 
 def test_half_life_from_the_nuclide(tmp_path: Path) -> None:

@@ -293,6 +293,17 @@ def test_philips_factors_are_compared(tmp_path: Path, scale: str, said: bool) ->
     assert any("leads to 0.918 times as much" in w for w in scan.warnings) == said
 
 
+def test_philips_factor_to_suv_needs_nothing_else(tmp_path: Path) -> None:
+    def private(k: int, dataset: Dataset) -> None:
+        block = dataset.private_block(0x7053, "Philips PET Private Group", create=True)
+        block.add_new(0, "DS", "0.000551")
+        block.add_new(9, "DS", "1.6")
+
+    scan = pet(tmp_path, private, Units="CNTS", PatientWeight=None, RadionuclideTotalDose=None)
+    assert factor_of(scan) == 0.000551
+    assert scan.warnings == ()
+
+
 def test_scanners_own_factor_cannot_undo_decay(tmp_path: Path) -> None:
     def private(k: int, dataset: Dataset) -> None:
         block = dataset.private_block(0x7053, "Philips PET Private Group", create=True)

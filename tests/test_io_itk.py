@@ -63,6 +63,14 @@ def test_refusals(tmp_path: Path, data: np.ndarray, said: str) -> None:
         read_labels(tmp_path / "a.nrrd")
 
 
+def test_spacing_that_is_not_in_millimetres(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.zeros((4, 4, 4), np.uint8))
+    image.SetSpacing((0.001, 0.001, 0.003))
+    sitk.WriteImage(image, str(tmp_path / "a.mha"))
+    with pytest.raises(InputError, match=r"0\.001 x 0\.001 x 0\.003 mm; expected 0\.05 to 50"):
+        read_labels(tmp_path / "a.mha")
+
+
 def test_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "a.nrrd").write_text("NRRD0004\nnonsense\n")
     with pytest.raises(InputError, match="cannot be read as NRRD"):

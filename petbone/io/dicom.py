@@ -33,6 +33,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from petbone.errors import InputError
 from petbone.io.dicom_elements import coded, distinct, elements
 from petbone.io.enhanced import frame_headers, is_enhanced
+from petbone.io.grids import checked_grid
 from petbone.volume import Grid
 
 POSITION_MM = 0.1
@@ -375,10 +376,8 @@ def _stack(path: Path, headers: Sequence[Dataset]) -> tuple[list[int], Grid, tup
     lps_from_ijk[:3, 1] = along_column * between_rows
     lps_from_ijk[:3, 2] = step
     lps_from_ijk[:3, 3] = positions[0]
-    try:
-        grid = Grid((int(first.Columns), int(first.Rows), len(headers)), _RAS_FROM_LPS @ lps_from_ijk)
-    except ValueError as error:
-        raise InputError(f"{path}: the geometry of the slices makes no volume: {error}") from None
+    shape = (int(first.Columns), int(first.Rows), len(headers))
+    grid = checked_grid(path, shape, _RAS_FROM_LPS @ lps_from_ijk)
     said: tuple[str, ...] = ()
     if grid.shear_deg > SHEAR_DEG:
         said = (f"the slices are tilted by {grid.shear_deg:.2f} degrees (gantry tilt)",)

@@ -11,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from petbone.errors import InputError
+from petbone.io.grids import checked_grid
 from petbone.io.scan import Image
-from petbone.volume import Grid
 
 
 def read_itk(path: Path, dtypes: Sequence[type[np.generic]]) -> Image:
@@ -38,10 +38,7 @@ def read_itk(path: Path, dtypes: Sequence[type[np.generic]]) -> Image:
     lps_from_ijk[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
     lps_from_ijk[:3, 3] = image.GetOrigin()
     ras_from_lps = np.diag([-1.0, -1.0, 1.0, 1.0])
-    try:
-        grid = Grid(values.shape, ras_from_lps @ lps_from_ijk)
-    except ValueError as error:
-        raise InputError(f"{path}: zero voxel size or singular orientation in the header: {error}") from None
+    grid = checked_grid(path, values.shape, ras_from_lps @ lps_from_ijk)
     for dtype in map(np.dtype, dtypes):
         if dtype.kind == "f" or _fits(values, low, high, dtype):
             break

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from isal import igzip, igzip_lib
 
 from petbone.errors import InputError, ResourceError
+from petbone.io.grids import checked_grid
 from petbone.io.scan import Image
 from petbone.volume import Grid, Unit, Volume
 
@@ -180,10 +181,7 @@ def _grid(path: Path, header: Any) -> tuple[Grid, tuple[str, ...]]:
             "convert the scan again from DICOM, or set the sform if you know it"
         )
     matrices = [to_mm @ m for m in (sform, qform) if m is not None]
-    try:
-        grids = [Grid(shape, matrix) for matrix in matrices]
-    except ValueError as error:
-        raise InputError(f"{path}: zero voxel size or singular orientation in the header: {error}") from None
+    grids = [checked_grid(path, shape, matrix) for matrix in matrices]
     grid = grids[0]
     if len(grids) == 2:
         apart_mm = float(np.linalg.norm(grids[0].corners_mm() - grids[1].corners_mm(), axis=1).max())
@@ -196,17 +194,9 @@ def _grid(path: Path, header: Any) -> tuple[Grid, tuple[str, ...]]:
             warnings.append(f"sform and qform disagree by {apart_mm:.2f} mm; the sform is used")
     if scale != 1:
         warnings.append(f"the header gives lengths in units of {scale:g} mm; they were converted")
-    _check_spacing(path, grid)
     if grid.shear_deg > SHEAR_DEG:
         warnings.append(f"the axes are {grid.shear_deg:.2f} degrees off right angles (gantry tilt)")
     return grid, tuple(warnings)
-
-
-def _check_spacing(path: Path, grid: Grid) -> None:
-    spacing = grid.spacing_mm
-    if spacing.min() < 0.05 or spacing.max() > 50:
-        size = " x ".join(f"{s:g}" for s in spacing)
-        raise InputError(f"{path}: voxels of {size} mm; expected 0.05 to 50: probably not millimetres")
 
 
 @dataclass
