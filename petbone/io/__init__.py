@@ -78,11 +78,14 @@ def read_pet(path: Path | str, options: PetOptions | None = None) -> Scan:
         from petbone.io.dicom_pet import pet_facts
         from petbone.io.dicom_pixels import read_image
 
+        if options.sidecar is not None:
+            raise InputError(f"{path}: DICOM, whose header says it all; --sidecar is for NIfTI: leave it out")
         with careful(path):
             series = find_series(path, "PT", options.series)
             facts = pet_facts(path, series.headers, options)
             image = read_image(path, series, whole_numbers=False)
-        ignored = ("--units is ignored: the DICOM header has Units",) if options.units else ()
+        agrees = {"BQML": "bqml", "CNTS": "bqml", "GML": "suv"}.get(facts.tags["Units"]) == options.units
+        ignored = ("--units is ignored: the DICOM header has Units",) if options.units and not agrees else ()
         said = (*ignored, *facts.factor.assumptions)
         word = PetWord(facts.factor, facts.acquisition, facts.tracer, facts.tags, said)
         if facts.slice_shares is not None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from petbone.errors import InputError
-from petbone.io.dicom_elements import coded, distinct, elements
+from petbone.io.dicom_elements import coded, distinct, elements, number, words
 from petbone.io.enhanced import frame_headers, is_enhanced
 from petbone.io.grids import checked_grid
 from petbone.volume import Grid
@@ -47,6 +47,7 @@ MODALITIES = frozenset(
     "CT PT MR NM CR DX MG US XA RF SC OT SEG SR RTSTRUCT RTDOSE RTPLAN PR KO REG RWV".split()
 )
 
+_STORAGE = "1.2.840.10008.5.1.4.1.1."  # SOP classes of images and of what belongs to them
 _NAMED = ("SOPClassUID", "Modality", "SeriesInstanceUID")
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MALFORMED = (  # pydicom hands malformed values out as text, or raises one of these when they are looked at
@@ -173,7 +174,9 @@ def _files_of_directory(path: Path) -> list[Path]:
     if records is None:
         raise InputError(f"{path}: a single DICOM file; expected the folder (or zip file) of its series")
     listed = [
-        path.parent.joinpath(*map(str, parts)) for r in records if (parts := elements(r, "ReferencedFileID"))
+        _on_disk(path.parent, [str(part) for part in parts])
+        for r in records
+        if (parts := elements(r, "ReferencedFileID"))
     ]
     missing = sum(not file.is_file() for file in listed)
     if missing:
@@ -184,6 +187,13 @@ def _files_of_directory(path: Path) -> list[Path]:
     return listed
 
 
+def _on_disk(folder: Path, parts: Sequence[str]) -> Path:
+    """A file that a DICOMDIR names in capitals, as a disk may have it in small letters."""
+    file = folder.joinpath(*parts)
+    lower = folder.joinpath(*(part.lower() for part in parts))
+    return lower if not file.is_file() and lower.is_file() else file
+
+
 def _header_of_file(file: Path) -> Slice | None:
     with file.open("rb") as stream:
         return _header(stream, file.read_bytes)
@@ -192,7 +202,8 @@ def _header_of_file(file: Path) -> Slice | None:
 def _headers_of_zip(path: Path) -> list[Slice]:
     with _whole_zip(path):
         archive = zipfile.ZipFile(path)
-        names = sorted(i.filename for i in archive.infolist() if not i.is_dir())
+        entries = [i.filename for i in archive.infolist() if not i.is_dir()]
+        names = sorted(n for n in entries if not PurePosixPath(n).name.startswith("."))
 
     def member(name: str) -> bytes:
         with _whole_zip(path):
@@ -232,6 +243,10 @@ def _header(stream: Any, read: Callable[[], bytes]) -> Slice | None:
         return None
     last: Any = header.get_item(max(header.keys())) if header else None
     ends_early = isinstance(last, RawDataElement) and len(last.value or b"") < last.length < 0xFFFFFFFF
+    kind = str(header.get("SOPClassUID") or getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID"))
+    of_no_series = pydicom.uid.UID(kind).type == "SOP Class" and not kind.startswith(_STORAGE)
+    if of_no_series and "SeriesInstanceUID" not in header:  # a hanging protocol, a template
+        return None
     if ends_early or (marked and any(k not in header for k in _NAMED)):
         raise ValueError("cut short")
     return Slice(header, stream.tell(), read)
@@ -278,13 +293,14 @@ def _choose(
 
 
 def _is_corrected(header: Dataset) -> bool:
-    return header.get("Modality") != "PT" or "ATTN" in elements(header, "CorrectedImage")
+    return header.get("Modality") != "PT" or "ATTN" in words(header, "CorrectedImage")
 
 
 def _is_volume(header: Dataset) -> bool:
-    """Not a projection (MIP), which some scanners store beside the images."""
-    words = {str(v).upper() for keyword in ("SeriesType", "ImageType") for v in elements(header, keyword)}
-    return not words & {"REPROJECTION", "MIP", "PROJECTION"}
+    """Not a projection (MIP) or a coloured picture, which some scanners store beside the images."""
+    kinds = {*words(header, "SeriesType"), *words(header, "ImageType")}
+    one_value = number(header.get("SamplesPerPixel")) in (None, 1.0)
+    return one_value and not kinds & {"REPROJECTION", "MIP", "MAX_IP", "MIN_IP", "PROJECTION"}
 
 
 def _described(slices: Sequence[Slice]) -> str:
@@ -293,7 +309,7 @@ def _described(slices: Sequence[Slice]) -> str:
     number = str(header.get("SeriesNumber", "?")).strip()
     return (
         f"number {number if number.isdigit() else '?'} with {len(slices)} slices"
-        f"{'' if _is_volume(header) else ', projections'}"
+        f"{'' if _is_volume(header) else ', projections or pictures'}"
         f"{'' if _is_corrected(header) else ' without attenuation correction'}"
     )
 
@@ -311,8 +327,9 @@ def _refuse_unusual(path: Path, headers: Sequence[Dataset]) -> None:
         )
     if any(int(h.get("SamplesPerPixel") or 1) != 1 for h in headers):
         raise InputError(f"{path}: the pixels have colours; expected one value per pixel")
-    kind = [str(v).upper() for v in elements(first, "SeriesType")]
-    unusual = sorted({"DYNAMIC", "GATED", "REPROJECTION"} & set(kind))
+    keywords = ("SeriesType", "ImageType") if first.get("Modality") == "PT" else ("SeriesType",)
+    kinds = {word for k in keywords for h in distinct(headers, k) for word in words(h, k)}
+    unusual = sorted({"DYNAMIC", "GATED", "REPROJECTION", "MAX_IP", "MIN_IP"} & kinds)
     if unusual:
         raise InputError(
             f"{path}: a PET series of type {'/'.join(unusual)}; expected STATIC or WHOLE BODY images"

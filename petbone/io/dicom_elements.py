@@ -28,6 +28,11 @@ def elements(header: Dataset, keyword: str) -> list[Any]:
     return list(value)
 
 
+def words(header: Dataset, keyword: str) -> list[str]:
+    """Coded values in capitals and without blanks."""
+    return [str(value).strip().upper() for value in elements(header, keyword)]
+
+
 def distinct(headers: Sequence[Dataset], keyword: str) -> list[Dataset]:
     """A header for every way in which an element is written: what agrees byte for byte is parsed once."""
     found: dict[Any, Dataset] = {}
@@ -71,10 +76,23 @@ def meanings(dataset: Dataset, keyword: str) -> list[str]:
 
 
 def is_siemens(header: Dataset) -> bool:
-    """Whether the manufacturer is Siemens (Healthineers)."""
-    return "SIEMENS" in str(header.get("Manufacturer") or "").upper()
+    """Whether the manufacturer is Siemens (Healthineers), by its name or by a private element of its PET."""
+    return "SIEMENS" in _manufacturer(header) or _has_block(header, 0x0071, "SIEMENS MED PT")
 
 
 def is_ge(header: Dataset) -> bool:
-    """Whether the manufacturer is GE, whose frame times mean something else than the others'."""
-    return str(header.get("Manufacturer") or "").upper().startswith(("GE", "GENERAL ELECTRIC"))
+    """Whether the manufacturer is GE, whose frame times mean something else than the others', by its name or
+    by a private element of its PET."""
+    return _manufacturer(header).startswith("GE") or _has_block(header, 0x0009, "GEMS_PETD_01")
+
+
+def _manufacturer(header: Dataset) -> str:
+    return str(header.get("Manufacturer") or "").strip().upper()
+
+
+def _has_block(header: Dataset, group: int, creator: str) -> bool:
+    try:
+        header.private_block(group, creator)
+    except KeyError:
+        return False
+    return True

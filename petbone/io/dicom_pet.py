@@ -6,7 +6,7 @@ and what cannot be is judged in `injection`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,15 +15,19 @@ from pydicom.dataset import Dataset
 
 from petbone.body import SPOKEN, SuvType, suv_bw_from
 from petbone.errors import InputError
-from petbone.io.dicom_elements import coded, distinct, elements, injection_of, meanings, number, private
-from petbone.io.dicom_times import (
-    SLICE_TIMES,
-    WHY,
-    Reference,
-    frames_of,
-    injected_at,
-    reference_of,
+from petbone.io.dicom_clocks import zone_of
+from petbone.io.dicom_elements import (
+    coded,
+    distinct,
+    elements,
+    injection_of,
+    meanings,
+    number,
+    private,
+    words,
 )
+from petbone.io.dicom_injection import injected_at
+from petbone.io.dicom_times import SLICE_TIMES, WHY, Reference, frames_of, reference_of
 from petbone.io.injection import Found, Moment, acquisition, body_of, nuclide_of, sex_of, tracer_of
 from petbone.io.scan import PetOptions
 from petbone.suv import (
@@ -52,14 +56,8 @@ SAME_FACTOR = 0.02
 _PHILIPS_SUV = (0x7053, 0x00, "Philips PET Private Group")
 _PHILIPS_ACTIVITY = (0x7053, 0x09, "Philips PET Private Group")
 # An element need not agree with itself where a person's word takes its place.
-_OF_IMAGE = {
-    "Units": "",
-    "CorrectedImage": "",
-    "DecayCorrection": "",
-    "SUVType": "",
-    "PatientWeight": "weight_kg",
-    "SeriesTime": "scan_start",
-}
+_OF_IMAGE = {"Units": "", "CorrectedImage": "", "DecayCorrection": "", "SUVType": ""}
+_OF_BODY = {"PatientWeight": "weight_kg", "PatientSize": "height_cm", "PatientSex": "sex"}
 _OF_INJECTION = {
     "RadionuclideTotalDose": "dose_mbq",
     "RadionuclideHalfLife": "half_life_s",
@@ -86,14 +84,14 @@ class PetFacts:
 def pet_facts(path: Path, headers: Sequence[Dataset], options: PetOptions) -> PetFacts:
     """SUV factor of a PET series. Raises InputError wherever the rules leave a guess."""
     first = headers[0]
-    _refuse_differences(path, headers, options)
+    _refuse_differences(path, headers, _OF_IMAGE, options)
     units = coded(first, "Units", UNITS)
-    corrected = {str(v) for v in elements(first, "CorrectedImage")} & CORRECTIONS
+    corrected = set(words(first, "CorrectedImage")) & CORRECTIONS
     tags: dict[str, Any] = {"Units": units, "CorrectedImage": sorted(corrected)}
     tracer = options.tracer or _found_tracer(first)
     said = _judged_correction(path, headers, corrected, units)
     if units in ("GML", "CM2ML"):
-        facts = PetFacts(_factor_of_suv(path, first, units, options, tags), None, tags, tracer)
+        facts = PetFacts(_factor_of_suv(path, headers, units, options, tags), None, tags, tracer)
     elif units == "CNTS":
         facts = _of_counts(path, headers, options, tags)
     elif units == "BQML":
@@ -108,6 +106,8 @@ def _of_activity(
     path: Path, headers: Sequence[Dataset], options: PetOptions, tags: dict[str, Any], scale: float = 1.0
 ) -> PetFacts:
     """Pixels in Bq/mL, or in counts that `scale` turns into it: by dose, weight, and times."""
+    _refuse_differences(path, headers, {"PatientWeight": "weight_kg"}, options)
+    _refuse_injections(path, headers, options)
     result = acquisition(path, _found(path, headers, options, tags), options)
     if result.decay_correction is not DecayCorrection.ADMIN:
         tags["scan start"] = result.decay_reference_at.time().isoformat()
@@ -118,7 +118,7 @@ def _of_activity(
         factor = replace(factor, factor=factor.factor * scale, rule=rule)
     shares = None
     if result.decay_correction is DecayCorrection.NONE:
-        shares = _slice_shares(headers, result)
+        shares = _slice_shares(path, headers, result)
         tags["slice factors"] = [factor.factor * min(shares), factor.factor * max(shares)]
     return PetFacts(factor, result, tags, None, shares)
 
@@ -191,9 +191,12 @@ def _judged_correction(
             f"{path}: CorrectedImage lacks {' and '.join(lacking)}; expected PET corrected for attenuation "
             "(ATTN) and decay (DECY, or DecayCorrection NONE)"
         )
+    factors = {number(h.get("DecayFactor")) for h in headers} if raw else set()
+    if raw and "DECY" not in corrected and factors - {None, 1.0}:
+        return ("DecayCorrection NONE was believed, although a DecayFactor is not 1",)
     if not raw or "DECY" not in corrected:
         return ()
-    if all(number(h.get("DecayFactor")) == 1.0 for h in headers):
+    if factors == {1.0}:
         return ("CorrectedImage has DECY, but DecayCorrection NONE was believed: every DecayFactor is 1",)
     raise InputError(
         f"{path}: CorrectedImage has DECY but DecayCorrection is NONE; expected them to agree: "
@@ -202,10 +205,11 @@ def _judged_correction(
 
 
 def _factor_of_suv(
-    path: Path, first: Dataset, units: str, options: PetOptions, tags: dict[str, Any]
+    path: Path, headers: Sequence[Dataset], units: str, options: PetOptions, tags: dict[str, Any]
 ) -> SuvFactor:
     """Factor to SUVbw of pixels that are SUV already, of whatever type; what the body's size says is needed
     for any other than body weight."""
+    first = headers[0]
     usual = "BSA" if units == "CM2ML" else "BW"
     word = coded(first, "SUVType", [kind.value for kind in SuvType]) if first.get("SUVType") else usual
     tags["SUVType"] = word
@@ -223,6 +227,7 @@ def _factor_of_suv(
         )
     if kind is SuvType.BW:
         return SuvFactor(1.0, "Units GML: the pixels are SUVbw")
+    _refuse_differences(path, headers, _OF_BODY, options)
     body = body_of(
         path,
         Found(
@@ -244,9 +249,9 @@ def _factor_of_suv(
     return SuvFactor(factor, f"Units {units}, SUVType {word}: from {SPOKEN[kind]} to body weight", said)
 
 
-def _slice_shares(headers: Sequence[Dataset], of_first: Acquisition) -> tuple[float, ...]:
+def _slice_shares(path: Path, headers: Sequence[Dataset], of_first: Acquisition) -> tuple[float, ...]:
     """Factor of every slice over the earliest one's: each by its own start and length of frame (IBSI)."""
-    frames = frames_of(headers)
+    frames = frames_of(path, headers)
     earliest = min(at.when for at, _ in frames)
     base = suv_bw_factor(of_first).factor
     found = {}
@@ -258,19 +263,30 @@ def _slice_shares(headers: Sequence[Dataset], of_first: Acquisition) -> tuple[fl
     return tuple(found[frame] / base for frame in frames)
 
 
-def _refuse_differences(path: Path, headers: Sequence[Dataset], options: PetOptions) -> None:
-    """What SUV is computed from must be one value in the whole series."""
+def _refuse_differences(
+    path: Path, headers: Sequence[Dataset], keywords: Mapping[str, str], options: PetOptions
+) -> None:
+    """What SUV is computed from must be one value in the whole series, unless a person says it."""
+    for keyword, option in keywords.items():
+        values = {_plain(one.get(keyword)) for one in distinct(headers, keyword)}
+        if len(values) > 1 and not (option and getattr(options, option) is not None):
+            raise InputError(
+                f"{path}: {len(values)} different values of {keyword} in one series; expected one"
+            )
+
+
+def _plain(value: Any) -> str:
+    """A value as it is compared: 80 and 80.0 are one."""
+    as_number = number(value)
+    return str(value) if as_number is None else repr(as_number)
+
+
+def _refuse_injections(path: Path, headers: Sequence[Dataset], options: PetOptions) -> None:
     unlike = distinct(headers, "RadiopharmaceuticalInformationSequence")
-    injections = [injection_of(h) for h in unlike]
-    for keywords in (_OF_IMAGE, _OF_INJECTION):
-        for keyword, option in keywords.items():
-            where = injections if keywords is _OF_INJECTION else distinct(headers, keyword)
-            count = len({str(one.get(keyword)) for one in where})
-            if count > 1 and not (option and getattr(options, option) is not None):
-                raise InputError(f"{path}: {count} different values of {keyword} in one series; expected one")
     several = max(len(elements(h, "RadiopharmaceuticalInformationSequence")) for h in unlike)
     if several > 1:
         raise InputError(f"{path}: {several} injections in the header; expected one")
+    _refuse_differences(path, [injection_of(h) for h in unlike], _OF_INJECTION, options)
 
 
 def _found(path: Path, headers: Sequence[Dataset], options: PetOptions, tags: dict[str, Any]) -> Found:
@@ -282,7 +298,11 @@ def _found(path: Path, headers: Sequence[Dataset], options: PetOptions, tags: di
     if word not in {kind.value for kind in DecayCorrection}:
         raise InputError(f"{path}: DecayCorrection {word}; expected START, ADMIN or NONE")
     half_life_s = number(injection.get("RadionuclideHalfLife"))
-    nuclide = next((nuclide_of(text) for text in meanings(injection, "RadionuclideCodeSequence")), None)
+    texts = [
+        *meanings(injection, "RadionuclideCodeSequence"),
+        str(injection.get("Radiopharmaceutical") or ""),
+    ]
+    nuclide = next((found for text in texts if (found := nuclide_of(text))), None)
     reference, frame_s = Reference(None, "none"), None
     if word == "START":
         usual_s = half_life_s or HALF_LIFE_S.get(nuclide or "")
@@ -290,7 +310,7 @@ def _found(path: Path, headers: Sequence[Dataset], options: PetOptions, tags: di
             options.scan_start, lambda: reference_of(path, headers, usual_s), Reference(None, "none")
         )
     elif word == "NONE":
-        frames = frames_of(headers)
+        frames = frames_of(path, headers)
         if not frames:
             raise InputError(
                 f"{path}: not decay-corrected, and AcquisitionTime or ActualFrameDuration is missing in a "
@@ -300,7 +320,9 @@ def _found(path: Path, headers: Sequence[Dataset], options: PetOptions, tags: di
         reference = Reference(start, SLICE_TIMES)
     moment = reference.moment
     unknown: tuple[Moment | None, tuple[str, ...]] = (None, ())
-    injected, said = _or_as_given(options.injected_at, lambda: injected_at(path, first, moment), unknown)
+    injected, said = unknown
+    if word != "ADMIN":
+        injected, said = _or_as_given(options.injected_at, lambda: injected_at(path, first, moment), unknown)
     if word != "ADMIN":
         tags["scan start from"] = "--scan-start" if options.scan_start else reference.rule
         if reference.rule in WHY and not options.scan_start:
@@ -320,6 +342,7 @@ def _found(path: Path, headers: Sequence[Dataset], options: PetOptions, tags: di
         tracer=_found_tracer(first),
         decay_correction=DecayCorrection(word),
         frame_s=frame_s,
+        zone=zone_of(first),
         said=(*(() if options.scan_start else reference.said), *(() if options.injected_at else said)),
         names={
             "dose": "RadionuclideTotalDose",
@@ -353,4 +376,7 @@ def _philips(path: Path, headers: Sequence[Dataset], tag: tuple[int, int, str]) 
     values = {number(private(h, *tag)) or 0.0 for h in headers}
     if len(values) > 1:
         raise InputError(f"{path}: {len(values)} different Philips scale factors in one series; expected one")
-    return values.pop()
+    factor = values.pop()
+    if factor < 0:
+        raise InputError(f"{path}: a Philips scale factor of {factor:g}; expected a positive one")
+    return factor

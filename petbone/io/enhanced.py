@@ -28,6 +28,9 @@ UNITS = {
 that they are; in the order in which they are preferred."""
 
 
+_FLAGS = {"ATTN": "AttenuationCorrected", "DECY": "DecayCorrected"}
+
+
 def is_enhanced(header: Dataset) -> bool:
     """Several frames with a functional group for each of them."""
     return all(keyword in header for keyword in GROUPS)
@@ -69,21 +72,27 @@ def _translate(own: Dataset) -> None:
     """The older elements from the newer ones, where the older are not there."""
     if own.get("Modality") != "PT":
         return
-    flags = {"ATTN": own.get("AttenuationCorrected"), "DECY": own.get("DecayCorrected")}
-    if "CorrectedImage" not in own and any(flags.values()):
+    flags = {name: str(own.get(keyword) or "").strip().upper() for name, keyword in _FLAGS.items()}
+    for name, keyword in _FLAGS.items():
+        if flags[name]:
+            setattr(own, keyword, flags[name])
+    if not own.get("CorrectedImage") and any(flags.values()):
         own.CorrectedImage = [name for name, flag in flags.items() if flag == "YES"]
-    if "DecayCorrection" not in own and flags["DECY"]:
-        # The moment itself stands in DecayCorrectionDateTime, whichever it is.
-        own.DecayCorrection = "START" if flags["DECY"] == "YES" else "NONE"
-    if "Units" not in own:
+    if not own.get("DecayCorrection"):
+        # The moment itself stands in DecayCorrectionDateTime, whichever it is; without it nobody knows.
+        if flags["DECY"] == "YES" and own.get("DecayCorrectionDateTime"):
+            own.DecayCorrection = "START"
+        elif flags["DECY"] == "NO":
+            own.DecayCorrection = "NONE"
+    if not own.get("Units"):
         _set_units(own, own.get("RealWorldValueMappingSequence") or [])
     for newer, older in (
         ("FrameAcquisitionDateTime", "AcquisitionDateTime"),
         ("FrameAcquisitionDuration", "ActualFrameDuration"),
     ):
-        if newer in own:
+        if own.get(newer):
             setattr(own, older, own[newer].value)
-    if "FrameAcquisitionDateTime" in own:
+    if own.get("FrameAcquisitionDateTime"):
         for keyword in ("AcquisitionDate", "AcquisitionTime"):
             if keyword in own:
                 delattr(own, keyword)

@@ -60,7 +60,8 @@ class Moment:
 class Found:
     """What a file says, in its own numbers; None where it is silent. `names` are its own words for a field.
 
-    `relative_times`: the two moments stand on a day of their own and mean something only together.
+    `relative_times`: the two moments stand on a day of their own and mean something only together. `zone`:
+    offset from UTC of the file's clock.
     """
 
     dose: float | None = None
@@ -75,6 +76,7 @@ class Found:
     decay_correction: DecayCorrection = DecayCorrection.START
     frame_s: float | None = None
     relative_times: bool = False
+    zone: timedelta | None = None
     said: tuple[str, ...] = ()
     names: dict[str, str] = field(default_factory=dict)
 
@@ -93,9 +95,15 @@ def acquisition(path: Path, found: Found, options: PetOptions) -> Acquisition:
 
     Raises InputError naming everything that is missing, and for values and times that cannot be.
     """
+    useless = [flag for flag in options.of_injection() if flag != "--dose-mbq"]
+    if found.decay_correction is DecayCorrection.ADMIN and useless:
+        raise InputError(
+            f"{path}: {' '.join(useless)} given, but the image is corrected to the injection (DecayCorrection "
+            "ADMIN), so that neither times nor half-life enter; leave them out"
+        )
     found = _with_options(path, found, options)
     said = list(found.said)
-    half_life_s = _half_life(path, found, said)
+    half_life_s = _half_life(path, found, said, options)
     missing = [name for name in ("dose", "weight") if not getattr(found, name)]
     if found.decay_correction is not DecayCorrection.ADMIN:
         missing += [name for name in ("injected", "reference") if getattr(found, name) is None]
@@ -180,8 +188,8 @@ def _with_options(path: Path, found: Found, options: PetOptions) -> Found:
         "sex": sex_of(options.sex),
         "tracer": options.tracer,
         "half_life_s": options.half_life_s,
-        "injected": _moment(path, "--injected-at", options.injected_at),
-        "reference": _moment(path, "--scan-start", options.scan_start),
+        "injected": _moment(path, "--injected-at", options.injected_at, found.zone),
+        "reference": _moment(path, "--scan-start", options.scan_start, found.zone),
     }
     if found.relative_times and (given["injected"] is None) != (given["reference"] is None):
         raise InputError(
@@ -194,11 +202,17 @@ def _with_options(path: Path, found: Found, options: PetOptions) -> Found:
             continue
         if isinstance(value, float) and abs(value - other) > 0.01 * abs(other):
             said.append(f"{_WORD[name]} {value:g} as given, although the file says {other:g}")
-        elif isinstance(value, Moment) and (value.utc, value.when.time()) != (other.utc, other.when.time()):
+        elif isinstance(value, Moment) and not _same(value, other):
             said.append(f"{_WORD[name]} as given, although the file says another time")
         elif isinstance(value, str) and value != other:
             said.append(f"{_WORD[name]} {value} as given, although the file says {other}")
     return replace(found, **{k: v for k, v in given.items() if v is not None}, said=tuple(said))
+
+
+def _same(given: Moment, other: Moment) -> bool:
+    if given.utc != other.utc:
+        return False
+    return given.when == other.when if given.dated and other.dated else given.when.time() == other.when.time()
 
 
 _WORD = {
@@ -213,13 +227,14 @@ _WORD = {
 }
 
 
-def _half_life(path: Path, found: Found, said: list[str]) -> float | None:
+def _half_life(path: Path, found: Found, said: list[str], options: PetOptions) -> float | None:
     """From the file, else from the nuclide, else from a tracer that tells the nuclide; None if unknown."""
     usual = HALF_LIFE_S.get(found.nuclide or "")
     if found.half_life_s:
         if usual and abs(found.half_life_s - usual) > 0.01 * usual:
+            how = "recorded" if options.half_life_s is None else "given"
             said.append(
-                f"the half-life is {found.half_life_s:g} s as recorded, but {found.nuclide} has {usual:g} s"
+                f"the half-life is {found.half_life_s:g} s as {how}, but {found.nuclide} has {usual:g} s"
             )
         return found.half_life_s
     if usual:
@@ -299,17 +314,21 @@ def _height(height_m: float | None, said: list[str]) -> float | None:
     return None
 
 
-def _moment(path: Path, option: str, text: str | None) -> Moment | None:
+def _moment(path: Path, option: str, text: str | None, zone: timedelta | None) -> Moment | None:
+    """What a person says; a time with an offset from UTC by the file's clock, where that tells its zone."""
     if text is None:
         return None
     try:
         if re.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", text.strip()):
             clock = datetime.strptime(text.strip()[:8], "%H:%M:%S" if text.count(":") == 2 else "%H:%M")
             return Moment(datetime.combine(NO_DATE, clock.time()), dated=False)
+        if not re.search(r"\d\d:?\d\d", text.strip()[10:]):
+            raise ValueError("a date without a time")
         when = datetime.fromisoformat(text.strip())
         if when.tzinfo is None:
             return Moment(when, dated=True)
-        return Moment(when.astimezone(UTC).replace(tzinfo=None), dated=True, utc=True)
+        in_utc = when.astimezone(UTC).replace(tzinfo=None)
+        return Moment(in_utc + (zone or timedelta()), dated=True, utc=zone is None)
     except ValueError:
         raise InputError(
             f"{path}: {option} {text!r} is no time; expected HH:MM:SS or 2024-05-31T09:15:00"
