@@ -339,7 +339,7 @@ def test_projections_beside_a_pet_are_passed_over(tmp_path: Path, keyword: str) 
     scan = read_pet(tmp_path)
     assert scan.suv is not None
     assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-9)
-    left = "other series of the same kind were left: PT number 8 with 4 slices, projections"
+    left = "other series of the same kind were left: PT number 8 with 4 slices, projections or pictures"
     assert left in scan.warnings
 
 

@@ -98,8 +98,8 @@ def acquisition(path: Path, found: Found, options: PetOptions) -> Acquisition:
     useless = [flag for flag in options.of_injection() if flag != "--dose-mbq"]
     if found.decay_correction is DecayCorrection.ADMIN and useless:
         raise InputError(
-            f"{path}: {' '.join(useless)} given, but the image is corrected to the injection (DecayCorrection "
-            "ADMIN), so that neither times nor half-life enter; leave them out"
+            f"{path}: {' '.join(useless)} given, but the image is corrected to the injection "
+            "(DecayCorrection ADMIN), so that neither times nor half-life enter; leave them out"
         )
     found = _with_options(path, found, options)
     said = list(found.said)
