@@ -404,6 +404,46 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert "Input/output error" in line
 
 
+def test_words_in_small_letters(tmp_path: Path) -> None:
+    scan = pet(tmp_path, CorrectedImage=["DECY", "ATTN"])
+    folder = pet_series(tmp_path / "b")
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"ATTN\\DECY", b"attn\\decy"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert read_pet(folder).suv == scan.suv
+
+
+def test_objects_of_no_series_and_pictures_are_passed_over(tmp_path: Path) -> None:
+    """A hanging protocol, a screen capture that calls itself PET, and what a Mac leaves in a zip."""
+    folder = pet_series(tmp_path / "pet")
+    hanging = header({}, ExplicitVRLittleEndian)
+    hanging.SOPClassUID = hanging.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.38.1"
+    hanging.save_as(folder / "hanging.dcm", enforce_file_format=True)
+
+    def coloured(k: int, dataset: Dataset) -> None:
+        dataset.SamplesPerPixel, dataset.SeriesNumber = 3, 9
+
+    pet_series(tmp_path / "capture", coloured)
+    scan = read_pet(tmp_path)
+    assert scan.warnings == (
+        "other series of the same kind were left: PT number 9 with 4 slices, projections or pictures",
+    )
+    with zipfile.ZipFile(tmp_path / "pet.zip", "w") as archive:
+        for n, file in enumerate(folder.iterdir()):
+            archive.write(file, f"pet/{n}.dcm")
+            archive.write(file, f"__MACOSX/pet/._{n}.dcm")
+    assert np.array_equal(read_pet(tmp_path / "pet.zip").volume.data, scan.volume.data)
+
+
+def test_last_slice_of_another_type(tmp_path: Path) -> None:
+    def change(k: int, dataset: Dataset) -> None:
+        if k == 3:
+            dataset.SeriesType = ["DYNAMIC", "IMAGE"]
+
+    assert "type DYNAMIC" in refused(lambda: pet(tmp_path, change))
+
+
 def write_medium(folder: Path, medium: Path) -> None:
     """The files of a folder as DICOM media hold them, with a DICOMDIR, by pydicom."""
     with warnings.catch_warnings():
@@ -425,6 +465,10 @@ def test_directory_of_a_medium(tmp_path: Path) -> None:
     scan = read_ct(tmp_path / "medium" / "DICOMDIR")
     assert np.array_equal(scan.volume.data, stored_values())
     assert np.array_equal(read_ct(tmp_path / "medium").volume.data, stored_values())
+    for file in sorted((tmp_path / "medium").rglob("*"), reverse=True):  # some disks have them so
+        if file.name != "DICOMDIR":
+            file.rename(file.with_name(file.name.lower()))
+    assert np.array_equal(read_ct(tmp_path / "medium" / "DICOMDIR").volume.data, stored_values())
     next(f for f in (tmp_path / "medium").rglob("*") if f.is_file() and f.name != "DICOMDIR").unlink()
     assert "1 of the 4 files that it lists" in refused(lambda: read_ct(tmp_path / "medium" / "DICOMDIR"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,166 @@ def test_acquisition_date_times_with_offsets(tmp_path: Path) -> None:
     assert any("no AcquisitionTime is there to check it" in w for w in scan.warnings)
 
 
+PRIVATE = {
+    "GE": ("GE MEDICAL SYSTEMS", 0x0009, 0x0D, "GEMS_PETD_01"),
+    "Siemens": ("SIEMENS", 0x0071, 0x22, "SIEMENS MED PT"),
+}
+
+
+def with_private(vendor: str, when: str) -> Any:
+    _, group, offset, creator = PRIVATE[vendor]
+
+    def change(k: int, dataset: Dataset) -> None:
+        dataset.private_block(group, creator, create=True).add_new(offset, "DT", when)
+
+    return change
+
+
+@pytest.mark.parametrize("vendor", PRIVATE)
+@pytest.mark.parametrize(
+    ("when", "hours", "said"),
+    [
+        ("20240531110000.00", 1.0, ""),
+        ("20240531130000.00", 3.0, "the first frame is 120 minutes earlier"),
+        ("20240531101500.00", 0.25, "the first frame is 45 minutes later"),
+        ("20240531000000", 1.0, "midnight to the second, and passed over"),
+        ("20240603110000.00", 1.0, "of another day than the frames, and passed over"),
+        ("19000101000000", 1.0, "passed over"),
+    ],
+)
+def test_private_time_beside_the_other_times(
+    tmp_path: Path, vendor: str, when: str, hours: float, said: str
+) -> None:
+    """Series and frames at 11:00."""
+    scan = pet(tmp_path, with_private(vendor, when), Manufacturer=PRIVATE[vendor][0])
+    assert factor_of(scan) == pytest.approx(80e3 / 200e6 * 2 ** (hours * 3600 / 6586.2), rel=1e-9)
+    assert any(said in w for w in scan.warnings) if said else scan.warnings == ()
+
+
+@pytest.mark.parametrize("vendor", PRIVATE)
+@pytest.mark.parametrize("maker", [None, "", " "])
+def test_private_time_tells_the_vendor(tmp_path: Path, vendor: str, maker: str | None) -> None:
+    change = with_private(vendor, "20240531110000.00")
+    scan = pet(tmp_path, change, Manufacturer=maker, SeriesTime="120000", AcquisitionTime="110100")
+    assert factor_of(scan) == pytest.approx(FACTOR, rel=1e-9)
+
+
+@pytest.mark.parametrize("maker", ["GE MEDICAL SYSTEMS", " GE MEDICAL SYSTEMS", "SIEMENS"])
+def test_frames_of_one_time_without_decay_correction(tmp_path: Path, maker: str) -> None:
+    """Beds ten minutes apart with the first one's AcquisitionTime: on GE offsets tell, others are refused."""
+
+    def bed(k: int, dataset: Dataset) -> None:
+        dataset.FrameReferenceTime = 0 if k < 2 else 600e3
+
+    folder = pet_series(tmp_path, bed, Manufacturer=maker, DecayCorrection="NONE", CorrectedImage=["ATTN"])
+    if "GE" not in maker:
+        assert "the same AcquisitionTime; expected every frame's own" in refused(lambda: read_pet(folder))
+        return
+    low, high = read_pet(folder).source["suv"]["tags"]["slice factors"]
+    assert high / low == pytest.approx(2 ** (600 / 6586.2), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"SeriesTime": "000000"}, "SeriesTime is midnight to the second, and passed over"),
+        ({"AcquisitionTime": "000000"}, "AcquisitionTime is midnight to the second, and passed over"),
+    ],
+)
+def test_wiped_clock_beside_one_that_was_kept(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
+    undated = {"RadiopharmaceuticalStartDateTime": None, "RadiopharmaceuticalStartTime": "100000"}
+    scan = pet(tmp_path, **fields, **undated)
+    assert factor_of(scan) == pytest.approx(FACTOR, rel=1e-9)
+    assert said in scan.warnings
+
+
+def test_scan_at_midnight_is_told(tmp_path: Path) -> None:
+    fields = {"SeriesTime": "000000", "AcquisitionTime": "000000"}
+    scan = pet(tmp_path, RadiopharmaceuticalStartDateTime="20240530230000", **fields)
+    assert factor_of(scan) == pytest.approx(FACTOR, rel=1e-9)
+    assert any("the scan start is midnight to the second" in w for w in scan.warnings)
+
+
+def test_series_that_begins_before_midnight_and_frames_after_it(tmp_path: Path) -> None:
+    fields = {"SeriesTime": "235950", "AcquisitionTime": "000030", "AcquisitionDate": None}
+    scan = pet(tmp_path, RadiopharmaceuticalStartDateTime="20240531225950", **fields)
+    assert factor_of(scan) == pytest.approx(FACTOR, rel=1e-9)
+    assert scan.warnings == ()
+
+
+def test_gap_is_judged_by_what_decays_in_it(tmp_path: Path) -> None:
+    """170 s are nothing to F-18 and 9 % to C-11."""
+    fields = {"AcquisitionTime": "110250"}
+    assert pet(tmp_path / "a", **fields).warnings == ()
+    scan = pet(tmp_path / "b", RadionuclideHalfLife=1221.84, **fields)
+    assert any("the first frame is 3 minutes later" in w for w in scan.warnings)
+
+
+def test_clock_without_its_leading_zero_is_none(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom minds it, too
+        folder = pet_series(tmp_path, SeriesTime="1:05:00", AcquisitionTime="1:05:00")
+    line = refused(lambda: read_pet(folder))
+    assert "missing: SeriesTime (--scan-start)" in line
+
+
+@pytest.mark.parametrize("text", ["2024-05-31", "20240531", "2024-05-31T", "2024-W22-5"])
+def test_date_without_a_time_is_no_option(tmp_path: Path, text: str) -> None:
+    folder = pet_series(tmp_path)
+    for option in ("injected_at", "scan_start"):
+        assert "is no time; expected HH:MM:SS" in refused(
+            lambda option=option: read_pet(folder, PetOptions(**{option: text}))
+        )
+
+
+def test_option_with_an_offset_is_brought_to_the_scanners_zone(tmp_path: Path) -> None:
+    folder = pet_series(tmp_path, TimezoneOffsetFromUTC="+0200")
+    for given in (
+        PetOptions(injected_at="2024-05-31T08:00:00Z"),
+        PetOptions(scan_start="2024-05-31T10:00:00+01:00"),
+    ):
+        assert factor_of(read_pet(folder, given)) == pytest.approx(FACTOR, rel=1e-9)
+
+
+def test_another_date_at_the_same_clock_is_told(tmp_path: Path) -> None:
+    folder = pet_series(
+        tmp_path, RadionuclideHalfLife=282276.0, RadiopharmaceuticalStartDateTime="20240528100000"
+    )
+    scan = read_pet(folder, PetOptions(injected_at="2024-05-29T10:00"))
+    assert any("injection as given, although the file says another time" in w for w in scan.warnings)
+
+
+def test_dates_of_zeros_are_none(tmp_path: Path) -> None:
+    scan = pet(tmp_path, lambda k, dataset: setattr(dataset, "SeriesDate", "00010101"), AcquisitionDate=None)
+    assert factor_of(scan) == pytest.approx(FACTOR, rel=1e-9)
+
+
+def test_injection_time_that_is_none_is_told(tmp_path: Path) -> None:
+    fields = {"RadiopharmaceuticalStartDateTime": "20240531", "RadiopharmaceuticalStartTime": "100000"}
+    scan = pet(tmp_path, **fields)
+    assert factor_of(scan) == pytest.approx(FACTOR, rel=1e-9)
+    assert any("RadiopharmaceuticalStartDateTime is no time" in w for w in scan.warnings)
+
+
+def test_series_time_may_differ_where_it_does_not_enter(tmp_path: Path) -> None:
+    def differ(k: int, dataset: Dataset) -> None:
+        dataset.SeriesTime = f"110{k}00"
+
+    assert factor_of(pet(tmp_path / "a", differ, Units="GML")) == 1.0
+    assert factor_of(pet(tmp_path / "b", differ, DecayCorrection="ADMIN")) == 80e3 / 200e6
+    none = pet(tmp_path / "c", differ, DecayCorrection="NONE", CorrectedImage=["ATTN"])
+    assert none.suv is not None
+    assert "4 different values of SeriesTime" in refused(lambda: pet(tmp_path / "d", differ))
+
+
+def test_one_value_in_two_writings_is_one(tmp_path: Path) -> None:
+    def differ(k: int, dataset: Dataset) -> None:
+        dataset.PatientWeight = "80" if k else "80.0"
+        dataset.SeriesTime = "110000" if k else "110000.000"
+
+    assert factor_of(pet(tmp_path, differ)) == pytest.approx(FACTOR, rel=1e-9)
+
+
 # Options that could not enter the number
 
 
@@ -311,3 +472,82 @@ def test_scanners_own_factor_cannot_undo_decay(tmp_path: Path) -> None:
 
     folder = pet_series(tmp_path, private, Units="CNTS", DecayCorrection="NONE", CorrectedImage=["ATTN"])
     assert "DecayCorrection NONE with the Philips factor" in refused(lambda: read_pet(folder))
+
+
+@pytest.mark.parametrize(
+    ("options", "flag"),
+    [
+        ({"scan_start": "12:00"}, "--scan-start"),
+        ({"injected_at": "09:00"}, "--injected-at"),
+        ({"half_life_s": 4057.0}, "--half-life-s"),
+    ],
+)
+def test_times_do_not_enter_an_image_corrected_to_the_injection(
+    tmp_path: Path, options: dict[str, Any], flag: str
+) -> None:
+    folder = pet_series(tmp_path, DecayCorrection="ADMIN", RadiopharmaceuticalStartTime="090000")
+    assert factor_of(read_pet(folder)) == 80e3 / 200e6  # two times that contradict each other: neither enters
+    assert f"{flag} given, but the image is corrected" in refused(
+        lambda: read_pet(folder, PetOptions(**options))
+    )
+    assert factor_of(read_pet(folder, PetOptions(dose_mbq=400, weight_kg=60))) == 60e3 / 400e6
+
+
+def test_sidecar_beside_dicom_is_refused(tmp_path: Path) -> None:
+    folder = pet_series(tmp_path)
+    assert "--sidecar is for NIfTI" in refused(
+        lambda: read_pet(folder, PetOptions(sidecar=tmp_path / "none.json"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("units", "fields", "said"),
+    [
+        ("bqml", {}, False),
+        ("suv", {}, True),
+        ("suv", {"Units": "GML"}, False),
+        ("bqml", {"Units": "GML"}, True),
+    ],
+)
+def test_units_that_agree_are_not_spoken_of(
+    tmp_path: Path, units: str, fields: dict[str, Any], said: bool
+) -> None:
+    scan = read_pet(pet_series(tmp_path, **fields), PetOptions(units=units))
+    assert any("--units is ignored" in w for w in scan.warnings) == said
+
+
+def test_given_half_life_that_is_not_the_nuclides_is_called_given(tmp_path: Path) -> None:
+    scan = read_pet(pet_series(tmp_path, Radiopharmaceutical="[18F]NaF"), PetOptions(half_life_s=4057.0))
+    assert any("4057 s as given, but F-18 has" in w for w in scan.warnings)
+
+
+@pytest.mark.parametrize("name", ["C11 Choline", "[11C]Choline", "^11^C-choline"])
+def test_nuclide_in_the_name_of_the_tracer(tmp_path: Path, name: str) -> None:
+    """Choline is usually labelled with F-18; not this one."""
+    scan = pet(tmp_path, Radiopharmaceutical=name, RadionuclideHalfLife=None)
+    assert factor_of(scan) == pytest.approx(80e3 / 200e6 * 2 ** (3600 / 1221.84), rel=1e-9)
+    assert scan.source["tracer"] == "choline"
+
+
+def test_negative_philips_factor(tmp_path: Path) -> None:
+    def private(k: int, dataset: Dataset) -> None:
+        block = dataset.private_block(0x7053, "Philips PET Private Group", create=True)
+        block.add_new(9, "DS", "-1.6")
+
+    assert "a Philips scale factor of -1.6" in refused(lambda: pet(tmp_path, private, Units="CNTS"))
+
+
+@pytest.mark.parametrize("keyword", ["PatientSize", "PatientSex", "PatientWeight"])
+def test_body_that_differs_between_slices(tmp_path: Path, keyword: str) -> None:
+    def differ(k: int, dataset: Dataset) -> None:
+        if k == 2:
+            setattr(dataset, keyword, "M" if keyword == "PatientSex" else 1.7)
+
+    assert factor_of(pet(tmp_path / "a", differ, Units="GML")) == 1.0
+    line = refused(lambda: pet(tmp_path / "b", differ, Units="GML", SUVType="LBM"))
+    assert f"2 different values of {keyword}" in line
+
+
+def test_decay_factor_that_contradicts_none_is_told(tmp_path: Path) -> None:
+    fields = {"DecayCorrection": "NONE", "CorrectedImage": ["ATTN"], "DecayFactor": 1.02}
+    assert any("although a DecayFactor is not 1" in w for w in pet(tmp_path, **fields).warnings)

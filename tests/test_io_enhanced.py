@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,76 @@ def test_born_enhanced_with_the_moment_of_every_frame(tmp_path: Path) -> None:
 )
 def test_enhanced_that_cannot_be_used(tmp_path: Path, change: Callable[[Dataset], None], said: str) -> None:
     assert said in refused(lambda: read_pet(born(tmp_path / "pet.dcm", change=change)))
+
+
+@pytest.mark.parametrize(
+    ("flag", "moment", "said"),
+    [
+        ("yes", "20240531110000", ""),
+        (" YES", "20240531110000", ""),
+        ("YES", "", "DecayCorrection missing"),
+        ("MAYBE", "20240531110000", "lacks DECY"),
+    ],
+)
+def test_flag_of_decay_correction(tmp_path: Path, flag: str, moment: str, said: str) -> None:
+    """The moment stands in an element of its own; without it nobody knows which it is."""
+
+    def change(whole: Dataset) -> None:
+        whole.DecayCorrected, whole.DecayCorrectionDateTime, whole.SeriesTime = flag, moment, "110400"
+        whole.Units, whole.CorrectedImage, whole.DecayCorrection = "", None, ""  # empty is none
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom minds small letters
+        file = born(tmp_path / "pet.dcm", change=change)
+    if said:
+        assert said in refused(lambda: read_pet(file))
+    else:
+        scan = read_pet(file)
+        assert scan.suv is not None
+        assert scan.suv.factor == pytest.approx(FACTOR, rel=1e-9)
+
+
+def test_elements_of_the_whole_do_not_hide_those_of_the_frames(tmp_path: Path) -> None:
+    """A time, a slope and a unit for all, beside those of every frame."""
+
+    def change(whole: Dataset) -> None:
+        whole.DecayCorrected = "NO"
+        del whole.DecayCorrectionDateTime
+        whole.AcquisitionDateTime, whole.RescaleSlope, whole.RescaleIntercept = "20240531080000", 7.0, 7.0
+        whole.Units = ""
+        for n, group in enumerate(whole.PerFrameFunctionalGroupsSequence):  # in reverse order of position
+            content = group.FrameContentSequence[0]
+            content.FrameAcquisitionDateTime = f"202405311{FRAMES - 1 - n}0000"
+
+    scan = read_pet(born(tmp_path / "pet.dcm", change=change))
+    per_s = np.log(2) / 6586.2
+    start_s = np.arange(FRAMES) * 3600.0
+    factors = 80e3 / 200e6 * (per_s * 120) / (1 - np.exp(-per_s * 120)) * np.exp(per_s * start_s)
+    assert np.allclose(scan.volume.data, STORED * (1.0 + np.arange(FRAMES)) * factors, rtol=1e-6)
+
+
+def test_empty_moment_of_a_frame_is_none(tmp_path: Path) -> None:
+    def change(whole: Dataset) -> None:
+        whole.DecayCorrected = "NO"
+        del whole.DecayCorrectionDateTime
+        for group in whole.PerFrameFunctionalGroupsSequence:
+            group.FrameContentSequence[0].FrameReferenceDateTime = ""
+
+    scan = read_pet(born(tmp_path / "pet.dcm", change=change))
+    per_s = np.log(2) / 6586.2
+    seen = np.exp(-per_s * 3900) * (1 - np.exp(-per_s * 120)) / (per_s * 120)
+    assert scan.suv is not None
+    assert scan.suv.factor == pytest.approx(80e3 / 200e6 / seen, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["MAX_IP", "DYNAMIC", "GATED"])
+def test_kinds_of_images_that_are_no_volume(tmp_path: Path, kind: str) -> None:
+    def change(whole: Dataset) -> None:
+        whole.ImageType = ["DERIVED", "PRIMARY", "VOLUME", kind]
+
+    assert f"a PET series of type {kind}" in refused(
+        lambda: read_pet(born(tmp_path / "pet.dcm", change=change))
+    )
 
 
 def test_enhanced_without_a_unit(tmp_path: Path) -> None:

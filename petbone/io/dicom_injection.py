@@ -36,6 +36,8 @@ def injected_at(
     one = full or (Moment(clock, dated=False) if clock else None)
     if one is None:
         return None, ()
+    if full is None and injection.get("RadiopharmaceuticalStartDateTime"):
+        return one, ("RadiopharmaceuticalStartTime was taken: RadiopharmaceuticalStartDateTime is no time",)
     if full is None or clock is None or (full.utc and reference and reference.utc):
         return one, (MIDNIGHT,) if is_midnight(one.when) else ()
     if full.utc:

@@ -68,6 +68,12 @@ def _spread(target: Dataset, group: Dataset) -> None:
             target.add(macro)
 
 
+def _put(own: Dataset, keyword: str, value: Any) -> None:
+    """A new element: one that is there is shared with the other frames, and setting its value sets theirs."""
+    own.pop(keyword, None)
+    setattr(own, keyword, value)
+
+
 def _translate(own: Dataset) -> None:
     """The older elements from the newer ones, where the older are not there."""
     if own.get("Modality") != "PT":
@@ -75,15 +81,15 @@ def _translate(own: Dataset) -> None:
     flags = {name: str(own.get(keyword) or "").strip().upper() for name, keyword in _FLAGS.items()}
     for name, keyword in _FLAGS.items():
         if flags[name]:
-            setattr(own, keyword, flags[name])
+            _put(own, keyword, flags[name])
     if not own.get("CorrectedImage") and any(flags.values()):
-        own.CorrectedImage = [name for name, flag in flags.items() if flag == "YES"]
+        _put(own, "CorrectedImage", [name for name, flag in flags.items() if flag == "YES"])
     if not own.get("DecayCorrection"):
         # The moment itself stands in DecayCorrectionDateTime, whichever it is; without it nobody knows.
         if flags["DECY"] == "YES" and own.get("DecayCorrectionDateTime"):
-            own.DecayCorrection = "START"
+            _put(own, "DecayCorrection", "START")
         elif flags["DECY"] == "NO":
-            own.DecayCorrection = "NONE"
+            _put(own, "DecayCorrection", "NONE")
     if not own.get("Units"):
         _set_units(own, own.get("RealWorldValueMappingSequence") or [])
     for newer, older in (
@@ -91,7 +97,7 @@ def _translate(own: Dataset) -> None:
         ("FrameAcquisitionDuration", "ActualFrameDuration"),
     ):
         if own.get(newer):
-            setattr(own, older, own[newer].value)
+            _put(own, older, own[newer].value)
     if own.get("FrameAcquisitionDateTime"):
         for keyword in ("AcquisitionDate", "AcquisitionTime"):
             if keyword in own:
@@ -110,9 +116,9 @@ def _set_units(own: Dataset, mappings: Iterable[Any]) -> None:
             by_code.setdefault(code, mapping)
     for code, (unit, kind) in UNITS.items():
         if mapping := by_code.get(code):
-            own.Units = unit
+            _put(own, "Units", unit)
             if kind:
-                own.SUVType = kind
-            own.RescaleSlope = mapping.RealWorldValueSlope
-            own.RescaleIntercept = mapping.get("RealWorldValueIntercept") or 0
+                _put(own, "SUVType", kind)
+            _put(own, "RescaleSlope", mapping.RealWorldValueSlope)
+            _put(own, "RescaleIntercept", mapping.get("RealWorldValueIntercept") or 0)
             return
