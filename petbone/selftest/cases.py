@@ -255,6 +255,27 @@ CASES = (
         shares=[1.0, 1.0, *[_in_frame(3600, 120) / _in_frame(3840, 300)] * 2],
     ),
     VendorCase(
+        "DecayCorrection NONE, GE, every bed with the AcquisitionTime of the first",
+        "AcquisitionTime + FrameReferenceTime of each slice",
+        _OURS,
+        80e3 / 200e6 / _in_frame(3600, 120),
+        header={
+            "Manufacturer": "GE MEDICAL SYSTEMS",
+            "DecayCorrection": "NONE",
+            "CorrectedImage": ["ATTN"],
+        },
+        slices={"FrameReferenceTime": [0, 0, 240000, 240000]},
+        shares=[1.0, 1.0, *[_in_frame(3600, 120) / _in_frame(3840, 120)] * 2],
+    ),
+    VendorCase(
+        "DecayCorrection NONE, another vendor, FrameReferenceTime differs and AcquisitionTime does not",
+        "refused",
+        _OURS,
+        refusal="the same AcquisitionTime",
+        header={"DecayCorrection": "NONE", "CorrectedImage": ["ATTN"]},
+        slices={"FrameReferenceTime": [0, 0, 240000, 240000]},
+    ),
+    VendorCase(
         "DecayCorrection NONE, DECY in CorrectedImage, DecayFactor 1 in every slice",
         "NONE is believed; said",
         _DICOM,
@@ -305,6 +326,20 @@ CASES = (
         BASE,
         header={"SeriesTime": "113000", "AcquisitionTime": "113000"},
         private=[(0x0071, 0x22, "SIEMENS MED PT", "DT", "20240531110000.00")],
+    ),
+    VendorCase(
+        "Private time of GE or Siemens at 00:00:00, or of another day than the frames",
+        "passed over, as if it were not there; said",
+        _OURS,
+        BASE,
+        private=[(0x0071, 0x22, "SIEMENS MED PT", "DT", "20240603110000.00")],
+    ),
+    VendorCase(
+        "SeriesTime or every AcquisitionTime at 00:00:00, the other not",
+        "the other alone; said",
+        _OURS,
+        BASE,
+        header={"SeriesTime": "000000"},
     ),
     VendorCase(
         "GE, SeriesTime after an AcquisitionTime, no private time",
