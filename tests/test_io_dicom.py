@@ -21,6 +21,8 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence
+from pydicom.sr._snomed_dict import mapping as SNOMED
+from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from petbone.errors import InputError, ResourceError
@@ -28,10 +30,12 @@ from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.io.dicom import find_series
 from petbone.io.dicom_pet import pet_facts
 from petbone.io.dicom_pixels import read_image
+from petbone.suv import HALF_LIFE_S
 from petbone.volume import Grid
 
 SHAPE = (6, 5, 4)  # columns, rows, slices
 SECRET = "DOE^JANE"
+NUCLIDES = ("C-11", "N-13", "O-15", "F-18", "Cu-64", "Ga-68", "Zr-89")
 PET: dict[str, Any] = {
     "Modality": "PT",
     "Units": "BQML",
@@ -946,6 +950,28 @@ def test_half_life_that_is_not_the_nuclides_is_told(tmp_path: Path) -> None:
     code.CodeMeaning = "^68^Gallium"
     scan = pet(tmp_path, RadionuclideCodeSequence=Sequence([code]))
     assert any("6586.2 s as recorded, but Ga-68 has" in w for w in scan.warnings)
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_nuclides_by_their_codes(tmp_path: Path, old: bool) -> None:
+    """Codes without a meaning, as pydicom has them from PS3.16 CID 4020 and SNOMED's table of old codes."""
+    names = {"Carbon": 11, "Nitrogen": 13, "Oxygen": 15, "Fluorine": 18, "Copper": 64, "Gallium": 68}
+    names["Zirconium"] = 89
+    for n, (nuclide, (name, mass)) in enumerate(zip(NUCLIDES, names.items(), strict=True)):
+        value = getattr(codes.cid4020, f"_{mass}{name}").value
+        code = Dataset()
+        code.CodeValue = SNOMED["SCT"][value] if old else value
+        injected = f"20240531105{n}00"
+        scan = pet(
+            tmp_path / str(n),
+            RadionuclideHalfLife=None,
+            Radiopharmaceutical=None,
+            RadionuclideCodeSequence=Sequence([code]),
+            RadiopharmaceuticalStartDateTime=injected,
+        )
+        assert any(f"that of {nuclide}" in w for w in scan.warnings)
+        assert scan.acquisition is not None
+        assert scan.acquisition.half_life_s == HALF_LIFE_S[nuclide]
 
 
 def test_half_life_from_the_nuclide(tmp_path: Path) -> None:

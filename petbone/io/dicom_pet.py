@@ -28,7 +28,16 @@ from petbone.io.dicom_elements import (
 )
 from petbone.io.dicom_injection import injected_at
 from petbone.io.dicom_times import SLICE_TIMES, WHY, Reference, frames_of, reference_of
-from petbone.io.injection import Found, Moment, acquisition, body_of, nuclide_of, sex_of, tracer_of
+from petbone.io.injection import (
+    NUCLIDE_OF_CODE,
+    Found,
+    Moment,
+    acquisition,
+    body_of,
+    nuclide_of,
+    sex_of,
+    tracer_of,
+)
 from petbone.io.scan import PetOptions
 from petbone.suv import (
     HALF_LIFE_S,
@@ -298,7 +307,9 @@ def _found(path: Path, headers: Sequence[Dataset], options: PetOptions, tags: di
     if word not in {kind.value for kind in DecayCorrection}:
         raise InputError(f"{path}: DecayCorrection {word}; expected START, ADMIN or NONE")
     half_life_s = number(injection.get("RadionuclideHalfLife"))
+    codes = [str(item.get("CodeValue") or "") for item in elements(injection, "RadionuclideCodeSequence")]
     texts = [
+        *(NUCLIDE_OF_CODE.get(code, "") for code in codes),
         *meanings(injection, "RadionuclideCodeSequence"),
         str(injection.get("Radiopharmaceutical") or ""),
     ]

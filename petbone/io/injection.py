@@ -43,6 +43,25 @@ _ELEMENTS = {
 }
 
 
+NUCLIDE_OF_CODE = {
+    "C-105A1": "C-11",
+    "40565003": "C-11",
+    "C-107A1": "N-13",
+    "21576001": "N-13",
+    "C-B1038": "O-15",
+    "129504001": "O-15",
+    "C-111A1": "F-18",
+    "77004003": "F-18",
+    "C-127A2": "Cu-64",
+    "3932008": "Cu-64",
+    "C-131A3": "Ga-68",
+    "35337001": "Ga-68",
+    "C-168A4": "Zr-89",
+    "63360001": "Zr-89",
+}
+"""SNOMED's old and new codes of nuclides (DICOM PS3.16 CID 4020) whose half-life is known here."""
+
+
 @dataclass(frozen=True)
 class Moment:
     """A time, and whether its date was recorded or filled in.
