@@ -397,6 +397,14 @@ def test_zip_that_changes_while_it_is_read(tmp_path: Path) -> None:
     assert "damaged" in refused(lambda: read_image(file, series, whole_numbers=True))
 
 
+def test_files_that_only_look_like_dicom_are_passed_over(tmp_path: Path) -> None:
+    """Without the mark of DICOM, beginning as some DICOM files do."""
+    folder = write(tmp_path / "ct")
+    for n, start in enumerate((b"\x08\0", b"\x02\0", b"\x08\0\x05\0CS")):
+        (folder / f"{n}.bin").write_bytes(start + b"\xff\xfe" * 200)
+    assert np.array_equal(read_ct(folder).volume.data, stored_values())
+
+
 def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     """Opened, the memory of this process gives an error of input and output."""
     folder = write(tmp_path / "ct")

@@ -10,7 +10,50 @@ import pytest
 from pydicom.dataset import Dataset
 
 from petbone.io import PetOptions, Scan, read_pet
+from petbone.io.dicom_clocks import moment_of
 from test_io_dicom import FACTOR, pet, pet_series, refused
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("20240531110000", (11, 0, 0.0)),
+        ("202405311100", (11, 0, 0.0)),
+        ("20240531110059.5", (11, 0, 59.5)),
+        ("20240531110060", (11, 0, 59.0)),  # a leap second
+        ("20240531110000.0000000001", (11, 0, 0.0)),
+        ("20241331110000", None),
+        ("20240531240000", None),
+        ("20240531116000", None),
+        ("2024053111", None),
+        ("20240531", None),
+        ("20240531110000 or so", None),
+        ("", None),
+    ],
+)
+def test_what_is_a_moment(text: str, expected: tuple[int, int, float] | None) -> None:
+    found = moment_of(Dataset(), text)
+    if expected is None:
+        assert found is None
+    else:
+        assert found is not None
+        when = found.when
+        assert (when.hour, when.minute, when.second + when.microsecond / 1e6) == expected
+
+
+@pytest.mark.parametrize("zone", ["", "+0200"])
+def test_private_time_with_an_offset(tmp_path: Path, zone: str) -> None:
+    """In UTC it can be compared with an injection in UTC alone, or through the header's zone."""
+    change = with_private("GE", "20240531090000+0000")
+    fields = {"Manufacturer": "GE MEDICAL SYSTEMS", "TimezoneOffsetFromUTC": zone or None}
+    scan = pet(tmp_path / "a", change, RadiopharmaceuticalStartDateTime=UTC, **fields)
+    assert factor_of(scan) == pytest.approx(FACTOR, rel=1e-9)
+    if zone:
+        assert factor_of(pet(tmp_path / "b", change, **fields)) == pytest.approx(FACTOR, rel=1e-9)
+    else:
+        line = refused(lambda: pet(tmp_path / "b", change, **fields))
+        assert "the time of the scan has an offset from UTC" in line
+
 
 UTC = "20240531080000.00+0000"  # 10:00 two hours east
 

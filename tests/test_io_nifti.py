@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -424,6 +425,24 @@ def test_units_suv_is_the_users_word(tmp_path: Path) -> None:
     assert scan.volume.data.max() == 209
     assert scan.suv is not None
     assert "--units suv" in scan.suv.rule
+
+
+@pytest.mark.parametrize("units", ["suv", None])
+@pytest.mark.parametrize(
+    ("options", "flag"),
+    [
+        ({"dose_mbq": 200.0}, "--dose-mbq"),
+        ({"injected_at": "10:00"}, "--injected-at"),
+        ({"scan_start": "11:00"}, "--scan-start"),
+        ({"half_life_s": 6586.2}, "--half-life-s"),
+    ],
+)
+def test_options_of_activity_for_values_in_suv_are_refused(
+    tmp_path: Path, units: str | None, options: dict[str, Any], flag: str
+) -> None:
+    path = save(tmp_path / "a.nii", np.linspace(0, 9, 210).reshape(7, 5, 6).astype(np.float32))
+    with pytest.raises(InputError, match=f"{flag} given, but .*; give --units bqml, or leave them out"):
+        read_pet(path, PetOptions(units=units, **options))
 
 
 def test_unknown_units_are_refused() -> None:

@@ -239,7 +239,7 @@ def _header(stream: Any, read: Callable[[], bytes]) -> Slice | None:
         if marked or getattr(error, "errno", None):  # left out in silence, it would shorten the series
             raise
         return None
-    if "DirectoryRecordSequence" in header:
+    if "DirectoryRecordSequence" in header or (bare and not marked and "SOPClassUID" not in header):
         return None
     last: Any = header.get_item(max(header.keys())) if header else None
     ends_early = isinstance(last, RawDataElement) and len(last.value or b"") < last.length < 0xFFFFFFFF
