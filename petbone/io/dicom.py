@@ -332,7 +332,8 @@ def _refuse_unusual(path: Path, headers: Sequence[Dataset]) -> None:
     unusual = sorted({"DYNAMIC", "GATED", "REPROJECTION", "MAX_IP", "MIN_IP"} & kinds)
     if unusual:
         raise InputError(
-            f"{path}: a PET series of type {'/'.join(unusual)}; expected STATIC or WHOLE BODY images"
+            f"{path}: a PET series of type {'/'.join(unusual)}; expected STATIC or WHOLE BODY images: which "
+            "frames or gates to average is a choice to be made first"
         )
     _refuse_scale(path, headers)
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
