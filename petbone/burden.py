@@ -22,12 +22,12 @@ from petbone.volume import Box, Grid, Volume
 BONE_COLUMNS = (
     "id name side group status seen_fraction name_confidence volume_ml pet_volume_ml suv_mean suv_sd "
     "suv_median suv_max suv_peak hotspot_count hotspot_volume_ml hotspot_fraction hotspot_tlu_g shift_mm "
-    "shift_uncertainty_mm cut_by suv_peak_eanm seen_low seen_high"
+    "shift_uncertainty_mm cut_by suv_peak_eanm seen_low seen_high suv_mean_pvc"
 ).split()
 
 HOTSPOT_COLUMNS = (
     "hotspot bone bone_share name_confidence other_bones volume_ml suv_max suv_mean suv_peak tlu_g "
-    "x_mm y_mm z_mm hu_mean suv_peak_local suv_peak_eanm"
+    "x_mm y_mm z_mm hu_mean suv_peak_local suv_peak_eanm suv_mean_pvc"
 ).split()
 
 DEFINITIONS: dict[str, str] = {
@@ -45,6 +45,8 @@ DEFINITIONS: dict[str, str] = {
     "pet_volume_ml": "sum of occupancy x PET voxel volume; equals volume_ml unless the bone reaches "
     "out of the PET",
     "suv_mean": "occupancy-weighted mean of SUVbw on the PET's own grid",
+    "suv_mean_pvc": "mean SUV without the blur of the PET (geometric transfer matrix; each hotspot, and the "
+    "rest of each bone, taken as uniform); only with --psf-mm, whose value stands in the facts",
     "suv_sd": "occupancy-weighted population standard deviation",
     "suv_median": "occupancy-weighted median",
     "suv_max": "highest SUV of the voxels that are at least half bone (the fullest, where none is)",

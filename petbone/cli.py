@@ -22,6 +22,7 @@ from petbone.cli_options import (
     Output,
     Overwrite,
     PetSeries,
+    PsfMm,
     Quiet,
     Rule,
     ScanStart,
@@ -68,6 +69,7 @@ def run(
     ct_series: CtSeries = None,
     index: IndexName = None,
     rule: Rule = None,
+    psf_mm: PsfMm = None,
     align: Annotated[str, typer.Option(help="report: the scanner's frame, nothing is moved.")] = "report",
     device: Device = "auto",
     threads: Threads = None,
@@ -95,7 +97,7 @@ def run(
         {"weight_kg": weight_kg, "height_cm": height_cm, "sex": sex},
     )
     files = CaseFiles(tuple(pet), stated, ct, bones, labels, ct_series)
-    options = CaseOptions(index, rule, device, threads, weights, max_memory_gb)
+    options = CaseOptions(index, rule, device, threads, weights, max_memory_gb, psf_mm)
     _case(files, options, output, overwrite, quiet, verbose)
 
 
@@ -120,6 +122,7 @@ def quantify(
     ct_series: CtSeries = None,
     index: IndexName = None,
     rule: Rule = None,
+    psf_mm: PsfMm = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -138,7 +141,7 @@ def quantify(
         {"weight_kg": weight_kg, "height_cm": height_cm, "sex": sex},
     )
     files = CaseFiles(tuple(pet), stated, ct, bones, labels, ct_series)
-    _case(files, CaseOptions(index, rule), output, overwrite, quiet, verbose)
+    _case(files, CaseOptions(index, rule, psf_mm=psf_mm), output, overwrite, quiet, verbose)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from petbone.hotspots import find_hotspots, left_out_ml
 from petbone.indices import Index, choose_index, index_table, parse_indices, published_indices
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.labels import LabelTable
+from petbone.partial_volume import corrected_means, means_of_bones, regions_of
 from petbone.resample import occupancy
 from petbone.steps import Steps, available_memory_gb
 from petbone.volume import Grid, Volume
@@ -55,6 +56,7 @@ class CaseOptions:
     threads: int | None = None
     weights: Path | None = None
     max_memory_gb: float | None = None  # None: what the machine has
+    psf_mm: float | None = None  # FWHM of the PET's blur; None: partial volume is not corrected
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,7 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
         guesses += skeleton.notes  # the network's names are a guess, and it says which are unsure
     for pet in pets:
         index, guess = _chosen(indices, tracer_of(pet), wanted)
-        result, notes = measure(pet, ct, skeleton, indices, index, steps)
+        result, notes = measure(pet, ct, skeleton, indices, index, steps, options.psf_mm)
         results.append(result)
         guesses += [guess] if guess else []
         warnings += [f"{result.tracer}: {note}" for note in notes] if len(pets) > 1 else notes
@@ -210,7 +212,13 @@ def _masked(mask: Scan, files: CaseFiles) -> Skeleton:
 
 
 def measure(
-    pet: Scan, ct: Scan | None, skeleton: Skeleton, indices: tuple[Index, ...], index: Index, steps: Steps
+    pet: Scan,
+    ct: Scan | None,
+    skeleton: Skeleton,
+    indices: tuple[Index, ...],
+    index: Index,
+    steps: Steps,
+    psf_mm: float | None = None,
 ) -> tuple[PetResult, list[str]]:
     """One PET measured bone by bone, hotspots by `index`, and what a reader should know of it."""
     tracer = tracer_of(pet)
@@ -235,12 +243,20 @@ def measure(
         spots = hotspot_table(suv, occupied, hotspots, index.rule.bones, skeleton.confidence, hu_mean)
         parts = {label: state.fraction or 0.0 for label, state in seen.items()}
         table = index_table(indices, suv, occupied, parts, tracer)
+    if psf_mm is not None:
+        with steps("correct for partial volume"):
+            regions = regions_of(occupied, hotspots, index.rule.bones)
+            means = corrected_means(suv, regions, psf_mm)
+            bones["suv_mean_pvc"] = means_of_bones(occupied, regions, means)[bones["id"].to_numpy(int)]
+            spots["suv_mean_pvc"] = means[255 + spots["hotspot"].to_numpy(int)]
     notes += _remarks(seen, bones, skeleton, index, left_out_ml(suv, occupied, index.rule, hotspots))
-    facts = {
+    facts: dict[str, Any] = {
         "suv": suv_facts(pet),
         "rule": asdict(index.rule) | {"bones": index.bones, "reference": index.reference},
         "definitions": DEFINITIONS,
     }
+    if psf_mm is not None:
+        facts["psf_fwhm_mm"] = psf_mm
     return PetResult(tracer, suv, hotspots, bones, spots, table, facts), notes
 
 
@@ -335,6 +351,7 @@ def _options(files: CaseFiles, options: CaseOptions) -> dict[str, Any]:
     """The options as given, without a path: a file's name can name a patient."""
     stated: dict[str, Any] = {"index": options.index, "rule": options.rule is not None}
     stated["device"] = options.device
+    stated["psf_mm"] = options.psf_mm
     stated |= {"threads": options.threads, "weights": options.weights is not None}
     labels = files.labels
     stated["labels"] = labels if labels is None or not Path(labels).suffix else "csv"

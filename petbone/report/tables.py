@@ -96,6 +96,12 @@ BONE_COLUMNS = (
     Column("volume_ml", "volume", "mL", group="CT", meaning="volume on the grid of the CT"),
     Column("pet_volume_ml", "volume", "mL", group="PET", meaning="sum of occupancy x PET voxel volume"),
     Column("suv_mean", "SUV mean", group="PET", meaning="mean SUV, weighted by occupancy"),
+    Column(
+        "suv_mean_pvc",
+        "SUV mean corr.",
+        group="PET",
+        meaning="mean SUV corrected for partial volume (--psf-mm)",
+    ),
     Column("suv_sd", "SUV SD", group="PET", meaning="standard deviation of SUV, weighted by occupancy"),
     Column("suv_median", "SUV median", group="PET", meaning="median SUV, weighted by occupancy"),
     Column(
@@ -135,6 +141,7 @@ HOTSPOT_COLUMNS = (
     Column("volume_ml", "volume", "mL", meaning="volume of the hotspot on the PET grid"),
     Column("suv_max", "SUV max", meaning="largest SUV of the hotspot"),
     Column("suv_mean", "SUV mean", meaning="mean SUV of the hotspot"),
+    Column("suv_mean_pvc", "SUV mean corr.", meaning="mean SUV corrected for partial volume (--psf-mm)"),
     Column("suv_peak", "SUV peak", meaning="largest mean SUV of a 1 mL sphere"),
     Column("suv_peak_local", "SUV peak local", meaning="mean of the 1 mL sphere at the SUVmax voxel"),
     Column("suv_peak_eanm", "SUV peak EANM", meaning="SUVpeak as the EANM guideline defines it"),

@@ -1,0 +1,158 @@
+"""Partial volume: the mean uptake of bones and hotspots as it would be without the blur of the PET.
+
+* *PSF*      : the blur, a Gaussian whose full width at half maximum (FWHM) is given in mm, alike everywhere
+* *region*   : what is taken as uniform: a hotspot, or a bone without its hotspots, by its occupancy of voxels
+* *surround* : everything else, which is not uniform: it is estimated voxel by voxel
+
+Method: geometric transfer matrix (Rousset 1998) on fractions of voxels, so that what a region lends to its
+neighbours, and what a voxel that it fills in part shows of it, are undone at once. The part of the image that
+is no region is estimated in turn: what the regions do not explain, freed of the hole that they leave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from petbone.resample import Occupancy
+from petbone.volume import Box, Unit, Volume
+
+FWHM_PER_SD = 2.3548200450309493
+TRUNCATE_SD = 4.0
+ROUNDS = 8
+"""Turns between regions and surround; the phantom's values no longer change after six."""
+LEAST_VOXELS = 1.0
+"""A region that fills less than this is left without a value: noise would be all there is."""
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """What is uniform: entries (region, voxel, fraction); `region` from 0, `voxel` flat index of the grid."""
+
+    count: int
+    region: npt.NDArray[np.int64]  # (M,)
+    voxel: npt.NDArray[np.int64]  # (M,)
+    fraction: Array  # (M,)
+
+    @property
+    def sizes(self) -> Array:
+        """(count,) voxels that each fills."""
+        return _summed(self.region, self.fraction, self.count)
+
+
+def regions_of(bones: Occupancy, hotspots: Volume, searched: tuple[int, ...]) -> Regions:
+    """Regions 0 to 255 are the bones by label, without the voxels of hotspots; 255 + n is hotspot n.
+
+    A hotspot is the part of its voxels that the searched bones fill; other bones keep theirs, and all keep
+    those of hotspots smaller than `LEAST_VOXELS`.
+    """
+    count = 256 + int(hotspots.data.max(initial=0))
+    number = hotspots.data.reshape(-1)[bones.voxel].astype(np.int64)
+    inside = (number > 0) & np.isin(bones.label, searched)
+    region = np.where(inside, 255 + number, bones.label.astype(np.int64))
+    large = _summed(region, bones.fraction, count) >= LEAST_VOXELS
+    region = np.where(inside & ~large[region], bones.label, region)
+    return Regions(count, region, bones.voxel, bones.fraction)
+
+
+def means_of_bones(bones: Occupancy, regions: Regions, means: Array) -> Array:
+    """(256,) mean of every bone, its parts of hotspots included; NaN where a part has no value."""
+    weight = _summed(bones.label, bones.fraction, 256)
+    uptake = _summed(bones.label, bones.fraction * means[regions.region], 256)
+    return np.where(weight > 0, uptake / np.where(weight > 0, weight, 1.0), np.nan)
+
+
+def corrected_means(suv: Volume, regions: Regions, psf_fwhm_mm: float) -> Array:
+    """(count,) mean SUV of every region without the blur; NaN for what is smaller than `LEAST_VOXELS`.
+
+    Raises ValueError if `suv` is not SUV or the FWHM is not above 0.
+    """
+    if suv.unit is not Unit.SUV:
+        raise ValueError(f"partial volume is corrected in SUV, got {suv.unit.value}")
+    if not (np.isfinite(psf_fwhm_mm) and psf_fwhm_mm > 0):
+        raise ValueError(f"the FWHM of the PSF must be above 0 mm, got {psf_fwhm_mm}")
+    sd_voxels = psf_fwhm_mm / FWHM_PER_SD / suv.grid.spacing_mm
+    used = np.flatnonzero(regions.sizes >= LEAST_VOXELS)
+    means = np.full(regions.count, np.nan)
+    if not used.size:
+        return means
+    kept = np.isin(regions.region, used)  # the rest is surround
+    regions = Regions(regions.count, regions.region[kept], regions.voxel[kept], regions.fraction[kept])
+    box, local = _boxed(suv, regions, sd_voxels)
+    measured = suv.data[box].astype(np.float64)
+    filled = _summed(local, regions.fraction, measured.size)
+    surround: Array = np.clip(1 - filled, 0, 1).reshape(measured.shape)
+    seen_of_surround = _blurred(surround, sd_voxels)
+    transfer = _transfer(regions, used, local, measured.shape, sd_voxels)
+    sizes = regions.sizes[used]
+
+    def mean_in_regions(image: Array) -> Array:
+        weighted = regions.fraction * image.reshape(-1)[local]
+        return _summed(regions.region, weighted, regions.count)[used] / sizes
+
+    shown = mean_in_regions(measured)
+    value: Array = shown
+    for _ in range(ROUNDS):
+        full = np.zeros(regions.count)
+        full[used] = value
+        own = _summed(local, regions.fraction * full[regions.region], measured.size)
+        rest = measured - _blurred(own.reshape(measured.shape), sd_voxels)
+        # Where little of the surround is seen, nothing can be said of it: there it is what it is nearby.
+        told = np.where(surround > 0.5, np.clip(rest, 0, None) / np.maximum(seen_of_surround, 0.2), 0.0)
+        spilled = mean_in_regions(_blurred(told * surround, sd_voxels))
+        value = np.asarray(np.linalg.solve(transfer, shown - spilled), np.float64)
+    means[used] = value
+    return means
+
+
+def _boxed(suv: Volume, regions: Regions, sd_voxels: Array) -> tuple[Box, npt.NDArray[np.int64]]:
+    """The part of the image that matters, and the entries' flat indices in it."""
+    ijk = np.array(np.unravel_index(regions.voxel, suv.grid.shape))
+    margin = np.ceil(2 * TRUNCATE_SD * sd_voxels).astype(int) + 1
+    low = np.maximum(ijk.min(axis=1) - margin, 0)
+    high = np.minimum(ijk.max(axis=1) + margin + 1, suv.grid.shape)
+    box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+    local = np.ravel_multi_index(tuple(ijk - low[:, None]), tuple(high - low))
+    return box, np.asarray(local, dtype=np.int64)
+
+
+def _transfer(
+    regions: Regions,
+    used: npt.NDArray[np.int64],
+    local: npt.NDArray[np.int64],
+    shape: tuple[int, ...],
+    sd_voxels: Array,
+) -> Array:
+    """(n, n) of the used regions: what row i shows, as a mean, of column j at uptake 1."""
+    rank = np.full(regions.count, -1)
+    rank[used] = np.arange(used.size)
+    order = np.argsort(regions.region, kind="stable")
+    bounds = np.searchsorted(regions.region[order], np.arange(regions.count + 1))
+    at = np.array(np.unravel_index(local, shape))
+    margin = np.ceil(TRUNCATE_SD * sd_voxels).astype(int) + 1
+    transfer = np.zeros((used.size, used.size))
+    sizes = regions.sizes[used]
+    for column, number in enumerate(used):
+        part = order[bounds[number] : bounds[number + 1]]
+        low = np.maximum(at[:, part].min(axis=1) - margin, 0)
+        high = np.minimum(at[:, part].max(axis=1) + margin + 1, shape)
+        own: Array = np.zeros(tuple(high - low))
+        np.add.at(own, tuple(at[:, part] - low[:, None]), regions.fraction[part])
+        own = _blurred(own, sd_voxels)
+        near = np.flatnonzero(((at >= low[:, None]) & (at < high[:, None])).all(axis=0))
+        seen = regions.fraction[near] * own[tuple(at[:, near] - low[:, None])]
+        transfer[:, column] = _summed(rank[regions.region[near]], seen, used.size) / sizes
+    return transfer
+
+
+def _summed(at: npt.NDArray[np.integer], weight: Array, count: int) -> Array:
+    return np.bincount(at, weight, minlength=count).astype(np.float64)
+
+
+def _blurred(image: Array, sd_voxels: Array) -> Array:
+    return np.asarray(ndimage.gaussian_filter(image, sd_voxels, mode="nearest", truncate=TRUNCATE_SD))
