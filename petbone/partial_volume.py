@@ -67,16 +67,17 @@ def means_of_bones(bones: Occupancy, regions: Regions, means: Array) -> Array:
     return np.where(weight > 0, uptake / np.where(weight > 0, weight, 1.0), np.nan)
 
 
-def corrected_means(suv: Volume, regions: Regions, psf_fwhm_mm: float) -> Array:
+def corrected_means(suv: Volume, regions: Regions, psf_fwhm_mm: float | tuple[float, float, float]) -> Array:
     """(count,) mean SUV of every region without the blur; NaN for what is smaller than `LEAST_VOXELS`.
 
-    Raises ValueError if `suv` is not SUV or the FWHM is not above 0.
+    `psf_fwhm_mm` is one for all, or one for each axis of the array. Raises ValueError if `suv` is not SUV or
+    a FWHM is not above 0.
     """
     if suv.unit is not Unit.SUV:
         raise ValueError(f"partial volume is corrected in SUV, got {suv.unit.value}")
-    if not (np.isfinite(psf_fwhm_mm) and psf_fwhm_mm > 0):
+    if not (np.isfinite(psf_fwhm_mm).all() and np.min(psf_fwhm_mm) > 0):
         raise ValueError(f"the FWHM of the PSF must be above 0 mm, got {psf_fwhm_mm}")
-    sd_voxels = psf_fwhm_mm / FWHM_PER_SD / suv.grid.spacing_mm
+    sd_voxels = np.asarray(psf_fwhm_mm) / FWHM_PER_SD / suv.grid.spacing_mm
     used = np.flatnonzero(regions.sizes >= LEAST_VOXELS)
     means = np.full(regions.count, np.nan)
     if not used.size:
@@ -87,7 +88,9 @@ def corrected_means(suv: Volume, regions: Regions, psf_fwhm_mm: float) -> Array:
     measured = suv.data[box].astype(np.float64)
     filled = _summed(local, regions.fraction, measured.size)
     surround: Array = np.clip(1 - filled, 0, 1).reshape(measured.shape)
+    known = surround > 0.5
     seen_of_surround = _blurred(surround, sd_voxels)
+    seen_of_known = _blurred(known.astype(np.float64), sd_voxels)
     transfer = _transfer(regions, used, local, measured.shape, sd_voxels)
     sizes = regions.sizes[used]
 
@@ -102,8 +105,9 @@ def corrected_means(suv: Volume, regions: Regions, psf_fwhm_mm: float) -> Array:
         full[used] = value
         own = _summed(local, regions.fraction * full[regions.region], measured.size)
         rest = measured - _blurred(own.reshape(measured.shape), sd_voxels)
-        # Where little of the surround is seen, nothing can be said of it: there it is what it is nearby.
-        told = np.where(surround > 0.5, np.clip(rest, 0, None) / np.maximum(seen_of_surround, 0.2), 0.0)
+        told = np.where(known, np.clip(rest, 0, None) / np.maximum(seen_of_surround, 0.2), 0.0)
+        # In a voxel that bone fills for the most part, the surround is what it is nearby.
+        told = np.where(known, told, _blurred(told, sd_voxels) / np.maximum(seen_of_known, 1e-3))
         spilled = mean_in_regions(_blurred(told * surround, sd_voxels))
         value = np.asarray(np.linalg.solve(transfer, shown - spilled), np.float64)
     means[used] = value
