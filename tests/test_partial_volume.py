@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from scipy import ndimage
 from scipy.special import erf
 
+from petbone.anatomy import BONES
 from petbone.hotspots import HotspotRule, find_hotspots
 from petbone.partial_volume import (
     FWHM_PER_SD,
@@ -19,11 +21,15 @@ from petbone.partial_volume import (
     means_of_bones,
     regions_of,
 )
+from petbone.phantom import HOTSPOTS, SMALL, anatomy, make_patient
+from petbone.phantom.activity import BONE_SUV
+from petbone.phantom.patient import _rng
 from petbone.resample import Occupancy, occupancy
 from petbone.volume import Grid, Unit, Volume
 
 Array = npt.NDArray[np.float64]
 RIB, HOT_SUV, REST_SUV = 21, 20.0, 4.0
+FOCUS = HotspotRule("42 %", 5.0, method="fraction_of_max", fraction=0.42)
 
 
 def blurred(truth: Array, fwhm_mm: object, spacing_mm: object) -> Array:
@@ -59,10 +65,11 @@ def test_recipe_of_petpvc(shared: Path) -> None:
     assert uncorrected == pytest.approx(expected["reproduced_here"]["region_means_uncorrected"][1:], abs=0.06)
     suv = Volume(image.astype(np.float32), grid, Unit.SUV)
     for how, fwhm in recipe["correct_fwhm_mm"].items():
-        means = corrected_means(suv, regions_by_label(label), tuple(fwhm))[1:]
+        means = corrected_means(suv, regions_by_label(label), tuple(fwhm), voxels_average=False)[1:]
         off = np.abs(means - [2, 3, 4]).max()
         assert off <= limits["iterative_yang"][how], how
-    matched = corrected_means(suv, regions_by_label(label), tuple(recipe["simulate_fwhm_mm"]))[1:]
+    fwhm = tuple(recipe["simulate_fwhm_mm"])
+    matched = corrected_means(suv, regions_by_label(label), fwhm, voxels_average=False)[1:]
     assert matched == pytest.approx([2, 3, 4], abs=1e-3)
 
 
@@ -78,7 +85,7 @@ def test_blur_is_that_of_the_closed_form(diameter_mm: float, recovery: float) ->
     voxel = np.flatnonzero(sphere)
     region = Regions(1, np.zeros(voxel.size, int), voxel, sphere.reshape(-1)[voxel])
     suv = Volume(image.astype(np.float32), Grid(image.shape, np.eye(4)), Unit.SUV)
-    assert corrected_means(suv, region, 6.0) == pytest.approx([1.0], abs=0.01)
+    assert corrected_means(suv, region, 6.0, voxels_average=False) == pytest.approx([1.0], abs=0.01)
 
 
 def rib(fwhm_mm: float, pet_mm: int, noise: float = 0.0) -> tuple[Volume, Occupancy]:
@@ -104,19 +111,24 @@ def rib(fwhm_mm: float, pet_mm: int, noise: float = 0.0) -> tuple[Volume, Occupa
     return Volume(pet.astype(np.float32), grid, Unit.SUV), occupancy(labels, grid)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize(("noise", "within"), [(0.0, 0.05), (0.1, 0.12)])
 @pytest.mark.parametrize("pet_mm", [2, 4])
-def test_focus_in_a_rib(pet_mm: int, noise: float) -> None:
-    """At 6 mm FWHM the mean of the focus is within 10 % of the truth, where without it is 40 % low."""
+def test_focus_in_a_rib(pet_mm: int, noise: float, within: float) -> None:
+    """At 6 mm FWHM the mean of the focus is within 5 % of the truth, where without it is 40 % low; within 12 %
+    where noise (3 % at the focus) lifts its maximum and with it the contour.
+
+    Delineated at 42 % of its maximum, which gives about its true volume: a contour further in leaves its rim
+    to the bone and makes it too hot (11 % where the contour is at 50 %, on voxels of 4 mm).
+    """
     suv, bones = rib(6.0, pet_mm, noise)
-    rule = HotspotRule("8", 8.0)
+    rule = FOCUS
     hotspots = find_hotspots(suv, bones, rule)
     regions = regions_of(bones, hotspots, rule.bones)
     means = corrected_means(suv, regions, 6.0)
     entries = regions.region == 256
     shown = np.average(suv.data.reshape(-1)[regions.voxel[entries]], weights=regions.fraction[entries])
     assert shown < 0.65 * HOT_SUV
-    assert means[256] == pytest.approx(HOT_SUV, rel=0.1)
+    assert means[256] == pytest.approx(HOT_SUV, rel=within)
     assert means[RIB] == pytest.approx(REST_SUV, rel=0.1)
     whole = means_of_bones(bones, regions, means)[RIB]
     sizes = regions.sizes
@@ -181,3 +193,29 @@ def test_what_cannot_be() -> None:
     for fwhm in (0.0, -1.0, np.nan, (6.0, 6.0, 0.0)):
         with pytest.raises(ValueError, match="FWHM of the PSF"):
             corrected_means(suv, regions, fwhm)
+
+
+def test_bones_of_the_phantom() -> None:
+    """Voxels of 6 mm, a blur of 6 mm: a rib shows 60 % of its uptake, and has nearly all of it corrected."""
+    patient = make_patient(replace(SMALL, noise=0.0))
+    suv = patient.pets["naf"]
+    bones = occupancy(patient.bones, suv.grid)
+    none = suv.with_data(np.zeros(suv.grid.shape, np.uint16), Unit.LABEL)
+    regions = regions_of(bones, none, ())
+    means = corrected_means(suv, regions, SMALL.psf_fwhm_mm)
+    diseased = {spot.bone for spot in HOTSPOTS}
+    rng = _rng(SMALL, "uptake")  # every bone's uptake varies by 8 % about that of its group
+    varied = {label: rng.uniform(0.92, 1.08) for label in anatomy(SMALL).skeleton.solids}
+    off = {"shown": [], "corrected": []}  # type: dict[str, list[float]]
+    for bone in BONES:
+        if bone.name in diseased or regions.sizes[bone.id] < 20:
+            continue
+        entries = regions.region == bone.id
+        weight = regions.fraction[entries]
+        shown = np.average(suv.data.reshape(-1)[regions.voxel[entries]], weights=weight)
+        truth = BONE_SUV["naf"][bone.group] * varied[bone.id]
+        off["shown"].append(shown / truth - 1)
+        off["corrected"].append(means[bone.id] / truth - 1)
+    assert len(off["shown"]) > 30
+    assert np.median(off["shown"]) < -0.2
+    assert np.max(np.abs(off["corrected"])) < 0.05

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from conftest import HandMade, affine
 from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS
@@ -31,6 +32,29 @@ def save(volume: Volume, path: Path) -> Path:
 def files(hand_made: HandMade, tmp_path: Path) -> tuple[Path, Path]:
     """Bones and PET of the hand-made patient on disk, in each of four frames."""
     return save(hand_made.bones, tmp_path / "b.nii.gz"), save(hand_made.pet, tmp_path / "p.nii.gz")
+
+
+def test_means_without_the_blur(files, hand_made: HandMade, cli, tmp_path):
+    """Blurred by 6 mm, the hand-made patient shows too little; corrected it has what was put into it."""
+    sd = 6.0 / 2.354820045 / hand_made.pet.grid.spacing_mm
+    image = ndimage.gaussian_filter(hand_made.pet.data.astype(float), sd, mode="nearest")
+    pet = save(hand_made.pet.with_data(image.astype(np.float32)), tmp_path / "blurred.nii.gz")
+    told = [files[0], pet, "--units", "suv", "--tracer", "naf", "--index", "FTV10"]
+    assert cli("quantify", *told, "-o", tmp_path / "a").status == 0
+    assert pd.read_csv(tmp_path / "a" / "bones.csv").suv_mean_pvc.isna().all()
+    assert cli("quantify", *told, "--psf-mm", 6, "-o", tmp_path / "b").status == 0
+    bones = pd.read_csv(tmp_path / "b" / "bones.csv").set_index("name")
+    assert bones.suv_mean["sacrum"] < 0.95 * 5
+    assert bones.suv_mean_pvc["sacrum"] == pytest.approx(5, rel=0.03)
+    assert bones.suv_mean_pvc["T7"] == pytest.approx(6.5, rel=0.05)
+    spots = pd.read_csv(tmp_path / "b" / "hotspots.csv")
+    assert spots.suv_mean_pvc[0] == pytest.approx(20, rel=0.1)
+    assert (spots.suv_mean_pvc > spots.suv_mean).all()
+    provenance = json.loads((tmp_path / "b" / "provenance.json").read_text())
+    assert provenance["options"]["psf_mm"] == 6
+    assert "SUV mean corr." in (tmp_path / "b" / "report.html").read_text()
+    answer = cli("quantify", *told, "--psf-mm", 0, "-o", tmp_path / "c")
+    assert answer.status == 2
 
 
 def test_quantify_gives_the_numbers_of_the_hand_made_patient(files, hand_made: HandMade, cli, tmp_path):
