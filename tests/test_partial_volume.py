@@ -114,8 +114,9 @@ def rib(fwhm_mm: float, pet_mm: int, noise: float = 0.0) -> tuple[Volume, Occupa
 @pytest.mark.parametrize(("noise", "within"), [(0.0, 0.05), (0.1, 0.12)])
 @pytest.mark.parametrize("pet_mm", [2, 4])
 def test_focus_in_a_rib(pet_mm: int, noise: float, within: float) -> None:
-    """At 6 mm FWHM the mean of the focus is within 5 % of the truth, where without it is 40 % low; within 12 %
-    where noise (3 % at the focus) lifts its maximum and with it the contour.
+    """At 6 mm FWHM the mean of the focus is within 5 % of the truth, where without it is 40 % low.
+
+    Within 12 % where noise (3 % at the focus) lifts its maximum and with it the contour.
 
     Delineated at 42 % of its maximum, which gives about its true volume: a contour further in leaves its rim
     to the bone and makes it too hot (11 % where the contour is at 50 %, on voxels of 4 mm).
