@@ -15,6 +15,7 @@ from scipy import ndimage
 from petbone.anatomy import ALL_BONES, BONES, BY_ID, LOW_CONFIDENCE
 from petbone.completeness import Seen
 from petbone.hotspots import core
+from petbone.indices import BONE_SETS, seen_fraction
 from petbone.peak import EANM_RADIUS_MM, IBSI_RADIUS_MM, Spheres
 from petbone.resample import Occupancy
 from petbone.volume import Box, Grid, Volume
@@ -28,6 +29,11 @@ BONE_COLUMNS = (
 HOTSPOT_COLUMNS = (
     "hotspot bone bone_share name_confidence other_bones volume_ml suv_max suv_mean suv_peak tlu_g "
     "x_mm y_mm z_mm hu_mean suv_peak_local suv_peak_eanm suv_mean_pvc"
+).split()
+
+REGION_COLUMNS = (
+    "region bones_seen seen_fraction pet_volume_ml suv_mean suv_max hotspot_count hotspot_volume_ml "
+    "hotspot_fraction hotspot_tlu_g"
 ).split()
 
 DEFINITIONS: dict[str, str] = {
@@ -134,6 +140,32 @@ def _uptake(
         "suv_peak": float(spheres.means(voxel[counts], IBSI_RADIUS_MM).max()),
         "suv_peak_eanm": float(spheres.means(voxel[counts], EANM_RADIUS_MM).max()),
     }
+
+
+def region_table(bones: pd.DataFrame) -> pd.DataFrame:
+    """A row per part of the skeleton (`BONE_SETS`), the columns of `REGION_COLUMNS`, from the bones' rows.
+
+    Hotspots are those of the rule that the bones' rows hold; a region that it does not search has none.
+    """
+    seen = dict(zip(bones["id"], bones["seen_fraction"].fillna(0.0), strict=True))
+    rows = []
+    for name, labels in BONE_SETS.items():
+        part = bones[bones["id"].isin(labels) & bones["pet_volume_ml"].notna()]
+        searched = part[part["hotspot_volume_ml"].notna()]
+        row: dict[str, Any] = dict.fromkeys(REGION_COLUMNS)
+        row |= {"region": name, "bones_seen": len(part), "seen_fraction": seen_fraction(labels, seen)}
+        if len(part):
+            row["pet_volume_ml"] = part["pet_volume_ml"].sum()
+            row["suv_mean"] = np.average(part["suv_mean"], weights=part["pet_volume_ml"])
+            row["suv_max"] = part["suv_max"].max()
+        if len(searched):
+            for column in ("hotspot_count", "hotspot_volume_ml", "hotspot_tlu_g"):
+                row[column] = searched[column].sum()
+            row["hotspot_fraction"] = row["hotspot_volume_ml"] / searched["pet_volume_ml"].sum()
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=REGION_COLUMNS)
+    table["hotspot_count"] = table["hotspot_count"].astype("Int64")
+    return table
 
 
 def weighted_median(value: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]) -> float:

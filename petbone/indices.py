@@ -13,29 +13,42 @@ from importlib import resources
 from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from petbone.anatomy import (
+    ALL_BONES,
     BONES,
     BY_NAME,
     SKELETON_49,
     SPINE_AND_RIB_VARIANTS,
     STANDARD_VOLUME_ML,
 )
+from petbone.completeness import Seen
 from petbone.hotspots import HotspotRule, core, find_hotspots
 from petbone.resample import Occupancy
 from petbone.volume import Volume
+from petbone.whole import bsi_percent, bsi_weights, merged, whole_amount, whole_ml
 
-Statistic = Literal["volume_percent", "volume_ml", "tlu_g", "suv_mean", "suv_max"]
+Statistic = Literal["volume_percent", "volume_ml", "tlu_g", "bsi_percent", "suv_mean", "suv_max"]
 
+_REGIONS = {
+    "spine": ("cervical_spine", "thoracic_spine", "lumbar_spine"),
+    "thorax": ("ribs", "sternum", "shoulder"),
+    "pelvis": ("pelvis",),
+    "limbs": ("limbs",),
+    "head": ("head",),
+}
 BONE_SETS: dict[str, tuple[int, ...]] = {
+    name: tuple(bone.id for bone in ALL_BONES if bone.group in groups) for name, groups in _REGIONS.items()
+} | {
     "skeleton_49": SKELETON_49 + SPINE_AND_RIB_VARIANTS,
     "skeleton_62": tuple(bone.id for bone in BONES) + SPINE_AND_RIB_VARIANTS,
 }
 
 COLUMNS = (
     "index value unit numerator_ml denominator_ml denominator_seen_fraction threshold operator "
-    "connectivity min_volume_ml bones reference note"
+    "connectivity min_volume_ml bones reference note whole_estimate whole_low whole_high"
 ).split()
 
 DEFAULT_INDEX = {"naf": "PET15", "choline": "A50", "psma": "SUV3"}
@@ -157,12 +170,18 @@ def choose_index(indices: Iterable[Index], tracer: str, name: str | None) -> tup
 
 
 def index_table(
-    indices: Iterable[Index], suv: Volume, bones: Occupancy, seen: dict[int, float], tracer: str
+    indices: Iterable[Index],
+    suv: Volume,
+    bones: Occupancy,
+    seen: dict[int, float],
+    tracer: str,
+    states: dict[int, Seen] | None = None,
 ) -> pd.DataFrame:
     """A row per index, the columns of `COLUMNS`.
 
     `seen` gives, per label, the part of the bone that was seen (0 if absent); weighted by the volumes of the
-    standard skeleton it says how much of the index's denominator the field of view holds.
+    standard skeleton it says how much of the index's denominator the field of view holds. With `states` the
+    sums of hotspots are estimated for the whole of the bones, too.
     """
     found: dict[HotspotRule, Volume] = {}
     rows = []
@@ -188,8 +207,10 @@ def index_table(
                 "connectivity": index.rule.connectivity,
                 "min_volume_ml": index.rule.min_volume_ml,
             }
-            tlu_g = float((fraction[hot] * value[hot]).sum() * suv.grid.voxel_ml)
-            row["value"] = _hotspot_value(index.statistic, numerator_ml, tlu_g, row["denominator_ml"])
+            burden = _burden(found[key], suv, bones, index.labels)
+            row["value"] = _hotspot_value(index, burden, seen) if voxel.size else None
+            if states is not None and voxel.size:
+                row |= _estimate(index, burden, states)
         elif voxel.size:
             mean = float((fraction * value).sum() / fraction.sum())
             row["value"] = mean if index.statistic == "suv_mean" else float(value[core(fraction)].max())
@@ -204,15 +225,55 @@ def seen_fraction(labels: Iterable[int], seen: dict[int, float]) -> float:
     return sum(STANDARD_VOLUME_ML[label] * seen.get(label, 0.0) for label in labels) / whole
 
 
-def _hotspot_value(
-    statistic: Statistic, volume_ml: float, tlu_g: float, seen_ml: float | None
-) -> float | None:
-    """An index of hotspots; None when none of its bones was seen, since that is not zero."""
-    if seen_ml is None:
-        return None
-    if statistic == "volume_percent":
-        return 100 * volume_ml / seen_ml
-    return volume_ml if statistic == "volume_ml" else tlu_g
+@dataclass(frozen=True)
+class _Burden:
+    """(256,) by label: volume of bone, and volume and uptake of hotspots in it, on the PET."""
+
+    bone_ml: npt.NDArray[np.float64]
+    hot_ml: npt.NDArray[np.float64]
+    hot_g: npt.NDArray[np.float64]
+
+
+def _burden(hotspots: Volume, suv: Volume, bones: Occupancy, labels: tuple[int, ...]) -> _Burden:
+    inside = np.isin(bones.label, labels)
+    label, voxel = bones.label[inside], bones.voxel[inside]
+    ml = bones.fraction[inside] * suv.grid.voxel_ml
+    hot = hotspots.data.reshape(-1)[voxel] > 0
+    grams = ml[hot] * suv.data.reshape(-1)[voxel[hot]].astype(np.float64)
+    parts = ((label, ml), (label[hot], ml[hot]), (label[hot], grams))
+    return _Burden(*(np.bincount(at, what, minlength=256).astype(np.float64) for at, what in parts))
+
+
+def _hotspot_value(index: Index, burden: _Burden, seen: dict[int, float]) -> float:
+    """An index of hotspots, of what was seen."""
+    if index.statistic == "volume_percent":
+        return float(100 * burden.hot_ml.sum() / burden.bone_ml.sum())
+    if index.statistic == "bsi_percent":
+        return bsi_percent(burden.hot_ml, burden.bone_ml, seen, index.labels)
+    return float((burden.hot_ml if index.statistic == "volume_ml" else burden.hot_g).sum())
+
+
+def _estimate(index: Index, burden: _Burden, states: dict[int, Seen]) -> dict[str, float]:
+    """The index for the whole of its bones, and its bounds."""
+    whole, seen_ml = whole_ml(states, index.labels), burden.bone_ml
+    amount, scale = burden.hot_ml, 1.0
+    if index.statistic == "volume_percent":
+        scale = 100 / float(whole.sum())
+    elif index.statistic == "tlu_g":
+        amount = burden.hot_g
+    elif index.statistic == "bsi_percent":
+        # Every bone's weight is spread over its volume.
+        whole, seen_ml = merged(whole), merged(seen_ml)
+        weight = np.zeros(256)
+        for label, percent in bsi_weights().items():
+            weight[label] = percent / whole[label] if whole[label] > 0 else 0.0
+        amount = merged(amount) * weight
+    found = whole_amount(amount, seen_ml, whole, index.labels)
+    return {
+        "whole_estimate": scale * found.likely,
+        "whole_low": scale * found.low,
+        "whole_high": scale * found.high,
+    }
 
 
 def _note(index: Index, tracer: str) -> str:

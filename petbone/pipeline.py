@@ -242,7 +242,7 @@ def measure(
         bones = bone_table(suv, occupied, hotspots, seen, index.rule.bones, skeleton.confidence)
         spots = hotspot_table(suv, occupied, hotspots, index.rule.bones, skeleton.confidence, hu_mean)
         parts = {label: state.fraction or 0.0 for label, state in seen.items()}
-        table = index_table(indices, suv, occupied, parts, tracer)
+        table = index_table(indices, suv, occupied, parts, tracer, seen)
     if psf_mm is not None:
         with steps("correct for partial volume"):
             regions = regions_of(occupied, hotspots, index.rule.bones)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from petbone.burden import region_table
 from petbone.case import CaseResult
 from petbone.errors import InputError, ResourceError
 from petbone.followup import concordance
@@ -110,6 +111,7 @@ def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
                 jobs.append(pool.submit(write_nifti, pet.suv, folder / f"suv{suffix}.nii.gz"))
                 jobs.append(pool.submit(write_nifti, pet.hotspots, folder / f"hotspots{suffix}.nii.gz"))
                 _write_table(pet.bone_table, folder / f"bones{suffix}.csv")
+                _write_table(region_table(pet.bone_table), folder / f"regions{suffix}.csv")
                 _write_table(pet.hotspot_table, folder / f"hotspots{suffix}.csv")
                 _write_table(pet.index_table, folder / f"indices{suffix}.csv")
             if len(result.pets) > 1:
@@ -133,6 +135,7 @@ def _summary(result: CaseResult) -> dict[str, Any]:
         {
             "tracer": pet.tracer,
             "bones": _records(pet.bone_table),
+            "regions": _records(region_table(pet.bone_table)),
             "hotspots": _records(pet.hotspot_table),
             "indices": _records(pet.index_table),
             "suv": pet.facts.get("suv"),

@@ -18,7 +18,7 @@ from petbone.volume import Grid, Unit, Volume
 
 FILES = {
     "bones.nii.gz", "suv.nii.gz", "hotspots.nii.gz", "bones.csv", "hotspots.csv", "indices.csv",
-    "summary.json", "provenance.json", "report.html",
+    "regions.csv", "summary.json", "provenance.json", "report.html",
 }  # fmt: skip
 
 
@@ -327,7 +327,9 @@ def test_an_index_whose_bones_were_not_seen_has_no_value(one, cli, tmp_path):
     assert answer.status == 0, answer.err
     assert "PET15 has no value" in answer.out
     assert "femur_left (SUVmax 30.0)" in answer.out
-    assert pd.read_csv(tmp_path / "out" / "indices.csv").value.isna().all()
+    table = pd.read_csv(tmp_path / "out" / "indices.csv")
+    assert table.value[table.bones == "skeleton_49"].isna().all()
+    assert table.value[table.bones == "skeleton_62"].notna().all()  # BSI15 counts femora
 
 
 def test_a_dose_without_units_is_not_ignored(one, cli, tmp_path):
