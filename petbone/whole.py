@@ -30,7 +30,8 @@ NEIGHBOUR = {"T13": "T12", "L6": "L5", "rib_left_13": "rib_left_12", "rib_right_
 @dataclass(frozen=True)
 class Estimate:
     """An amount of the whole skeleton: `likely` if what was not seen is like its kin, `low` if it is free of
-    disease, `high` if it is as diseased as the worst of its kin. Bounds, and no confidence interval.
+    disease, `high` if it is as diseased as the worst of its kin. Three suppositions, and no interval of
+    confidence: what was not seen may hold anything.
     """
 
     likely: float
