@@ -70,7 +70,7 @@ class Index:
     note: str
 
 
-_RULE_KEYS = ("operator", "method", "fraction", "connectivity", "min_volume_ml")
+_RULE_KEYS = ("operator", "method", "fraction", "connectivity", "min_volume_ml", "split")
 _KEYS = {"name", "tracer", "statistic", "unit", "threshold", "bones", "reference", "note", *_RULE_KEYS}
 
 

@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "volume", "anatomy", "steps", "components"},
     {"body", "suv", "labels", "resample", "peak", "partial_volume", "case", "audit", "metrics"},
     {"io"},
-    {"net", "hotspots", "completeness"},
+    {"net", "foci", "hotspots", "completeness"},
     {"whole", "burden", "indices", "followup"},
     {"report", "phantom"},
     {"pipeline", "results", "progress", "selftest"},
