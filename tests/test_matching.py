@@ -1,0 +1,144 @@
+"""Hotspots of two PETs matched: thirty foci with splits, merges and new ones; what holds of any two."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from petbone.matching import COLUMNS, match_hotspots
+from petbone.volume import Grid, Unit, Volume
+
+Spot = tuple[tuple[float, float, float], float, str]
+"""Middle in mm, radius in mm, bone."""
+
+
+def image(spots: list[Spot], voxel_mm: float = 3.0, flip: bool = False) -> tuple[Volume, pd.DataFrame]:
+    """Hotspot numbers of balls in a field of 180 x 180 x 240 mm, and their table."""
+    shape = tuple(round(n / voxel_mm) for n in (180, 180, 240))
+    matrix = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
+    if flip:
+        matrix[0, 0], matrix[0, 3] = -voxel_mm, voxel_mm * (shape[0] - 1)
+    grid = Grid((shape[0], shape[1], shape[2]), matrix)
+    mm = grid.mm(np.stack(np.indices(shape), axis=-1).reshape(-1, 3)).reshape(*shape, 3)
+    numbers = np.zeros(shape, np.uint16)
+    rows = []
+    for n, (middle, radius, bone) in enumerate(spots, start=1):
+        inside = ((mm - middle) ** 2).sum(-1) <= radius**2
+        numbers[inside & (numbers == 0)] = n
+        volume = float((numbers == n).sum() * grid.voxel_ml)
+        assert volume > 0
+        rows.append(
+            {"hotspot": n, "bone": bone, "volume_ml": volume, "suv_max": 10.0 + n, "tlu_g": 8 * volume}
+        )
+    return Volume(numbers, grid, Unit.LABEL), pd.DataFrame(
+        rows, columns=["hotspot", "bone", "volume_ml", "suv_max", "tlu_g"]
+    )
+
+
+def lattice(count: int) -> list[tuple[float, float, float]]:
+    return [(25.0 + 42 * (n % 4), 25.0 + 42 * (n // 4 % 4), 25.0 + 42 * (n // 16)) for n in range(count)]
+
+
+def study(seed: int) -> tuple[list[Spot], list[Spot], set[tuple[str, int | None, int | None]]]:
+    """Thirty foci at either time: 18 move by up to 4 mm and change size, 3 split, 3 merge, 3 go, 3 come."""
+    rng = np.random.default_rng(seed)
+    places = [np.array(place) for place in lattice(48)]
+    order = rng.permutation(48)
+    first: list[Spot] = []
+    second: list[Spot] = []
+    truth: set[tuple[str, int | None, int | None]] = set()
+
+    def add(spots: list[Spot], middle: np.ndarray, radius: float, bone: str) -> int:
+        spots.append(((float(middle[0]), float(middle[1]), float(middle[2])), radius, bone))
+        return len(spots)
+
+    for n in order[:18]:
+        move = rng.uniform(-1, 1, 3)
+        move *= rng.uniform(0, 4) / np.linalg.norm(move)
+        one = add(first, places[n], rng.uniform(6, 11), f"b{n}")
+        two = add(second, places[n] + move, rng.uniform(6, 11), f"b{n}")
+        truth.add(("matched", one, two))
+    for n in order[18:21]:
+        one = add(first, places[n], 13.0, f"b{n}")
+        large = add(second, places[n] - [5, 0, 0], 6.5, f"b{n}")
+        small = add(second, places[n] + [8, 0, 0], 4.5, f"b{n}")
+        truth |= {("matched", one, large), ("split", one, small)}
+    for n in order[21:24]:
+        large = add(first, places[n] - [5, 0, 0], 6.5, f"b{n}")
+        small = add(first, places[n] + [8, 0, 0], 4.5, f"b{n}")
+        two = add(second, places[n], 13.0, f"b{n}")
+        truth |= {("matched", large, two), ("merged", small, two)}
+    for n in order[24:27]:
+        truth.add(("first only", add(first, places[n], 8.0, f"b{n}"), None))
+    for n in order[27:30]:
+        truth.add(("second only", None, add(second, places[n], 8.0, f"b{n}")))
+    return first, second, truth
+
+
+def relations(table: pd.DataFrame) -> set[tuple[str, int | None, int | None]]:
+    def number(value: object) -> int | None:
+        return None if pd.isna(value) else int(value)  # type: ignore[call-overload]
+
+    return {(r.relation, number(r.hotspot_1), number(r.hotspot_2)) for r in table.itertuples()}
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("voxel_mm", "flip"), [(3.0, False), (4.0, True)])
+def test_thirty_foci(seed: int, voxel_mm: float, flip: bool) -> None:
+    """Precision and recall of every relation are 1, whichever grid the second PET has."""
+    first, second, truth = study(seed)
+    assert (len(first), len(second)) == (30, 30)
+    a, b = image(first), image(second, voxel_mm, flip)
+    table = match_hotspots(a[0], b[0], a[1], b[1])
+    assert list(table.columns) == COLUMNS
+    assert relations(table) == truth
+    # Seen from the other side splits are merges, and the rest is the same.
+    swap = {"split": "merged", "merged": "split", "first only": "second only", "second only": "first only"}
+    mirrored = {(swap.get(kind, kind), two, one) for kind, one, two in truth}
+    assert relations(match_hotspots(b[0], a[0], b[1], a[1])) == mirrored
+
+
+def test_numbers_of_a_pair() -> None:
+    a, b = image([((60, 60, 60), 9, "L3")]), image([((63, 60, 60), 12, "L3")])
+    row = match_hotspots(a[0], b[0], a[1], b[1]).iloc[0]
+    assert row.overlap == pytest.approx(1.0)
+    assert row.distance_mm == pytest.approx(3.0, abs=0.01)
+    assert row.volume_ratio == pytest.approx(b[1].volume_ml[0] / a[1].volume_ml[0])
+    assert row.suv_max_ratio == pytest.approx(1.0)
+    assert row.tlu_ratio == pytest.approx(row.volume_ratio)
+
+
+def test_itself() -> None:
+    a = image(study(0)[0])
+    table = match_hotspots(a[0], a[0], a[1], a[1])
+    assert (table.relation == "matched").all()
+    assert (table.hotspot_1 == table.hotspot_2).all()
+    assert np.allclose(table[["overlap", "volume_ratio", "suv_max_ratio"]], 1, rtol=1e-12)
+    assert (table.distance_mm == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("away_mm", "bone", "relation"),
+    [(14, "L3", "matched"), (14, "L4", "first only"), (30, "L3", "first only")],
+)
+def test_near_misses(away_mm: float, bone: str, relation: str) -> None:
+    """Two foci of 5 mm radius that share nothing are one only in one bone and within 8 mm of each other."""
+    a, b = image([((60, 60, 60), 5, "L3")]), image([((60 + away_mm, 60, 60), 5, bone)])
+    table = match_hotspots(a[0], b[0], a[1], b[1])
+    assert table.relation[0] == relation
+    assert len(table) == (1 if relation == "matched" else 2)
+
+
+def test_overlap_counts_more_than_nearness() -> None:
+    """The assignment looks at all pairs: a near neighbour does not take the partner of one that overlaps."""
+    a = image([((60, 60, 60), 7, "L3"), ((80, 60, 60), 7, "L3")])
+    b = image([((76, 60, 60), 7, "L3")])
+    assert relations(match_hotspots(a[0], b[0], a[1], b[1])) == {("matched", 2, 1), ("first only", 1, None)}
+
+
+def test_nothing_on_one_side_or_on_both() -> None:
+    a, none = image([((60, 60, 60), 9, "L3")]), image([])
+    assert relations(match_hotspots(a[0], none[0], a[1], none[1])) == {("first only", 1, None)}
+    assert relations(match_hotspots(none[0], a[0], none[1], a[1])) == {("second only", None, 1)}
+    assert match_hotspots(none[0], none[0], none[1], none[1]).empty
