@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import pandas as pd
 
 from petbone.case import PetResult
+from petbone.matching import match_hotspots
 
 
 def concordance(pets: Sequence[PetResult]) -> pd.DataFrame:
@@ -30,3 +32,19 @@ def concordance(pets: Sequence[PetResult]) -> pd.DataFrame:
     unseen = pd.concat([table[f"hotspot_volume_ml_{pet.tracer}"].isna() for pet in pets], axis=1).any(axis=1)
     table["concordance"] = names.where(~unseen.to_numpy())
     return table
+
+
+def hotspot_matches(pets: Sequence[PetResult]) -> pd.DataFrame:
+    """Which hotspot of one tracer is which of another (`matching.match_hotspots`), for every two tracers.
+
+    The PETs lie in one frame, that of their CT. Ratios are of the second tracer over the first.
+    """
+    found = []
+    for one, two in combinations(pets, 2):
+        table = match_hotspots(one.hotspots, two.hotspots, one.hotspot_table, two.hotspot_table)
+        table.insert(0, "tracer_1", one.tracer)
+        table.insert(1, "tracer_2", two.tracer)
+        found.append(table)
+    # Without any hotspot a table has no types to be joined by.
+    filled = [table for table in found if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else found[0]

@@ -16,7 +16,7 @@ import pandas as pd
 from petbone.burden import region_table
 from petbone.case import CaseResult
 from petbone.errors import InputError, ResourceError
-from petbone.followup import concordance
+from petbone.followup import concordance, hotspot_matches
 from petbone.io import write_nifti
 from petbone.report.case import render
 from petbone.steps import Steps
@@ -116,6 +116,7 @@ def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
                 _write_table(pet.index_table, folder / f"indices{suffix}.csv")
             if len(result.pets) > 1:
                 _write_table(concordance(result.pets), folder / "concordance.csv")
+                _write_table(hotspot_matches(result.pets), folder / "hotspot_matches.csv")
             page = render(result)
             for job in jobs:
                 job.result()

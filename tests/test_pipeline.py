@@ -141,6 +141,13 @@ def test_two_tracers_leave_tables_of_their_own(one, cli, tmp_path):
     assert {"bones_naf.csv", "bones_choline.csv", "suv_naf.nii.gz", "hotspots_choline.csv"} <= names
     assert {"bones.nii.gz", "report.html"} <= names
     assert "bones.csv" not in names
+    matches = pd.read_csv(out / "hotspot_matches.csv")  # the same image twice, by two rules
+    assert set(matches.tracer_1) == {"naf"}
+    assert set(matches.tracer_2) == {"choline"}
+    assert matches.relation.isin(["matched", "split", "merged", "first only", "second only"]).all()
+    naf, choline = (len(pd.read_csv(out / f"hotspots_{t}.csv")) for t in ("naf", "choline"))
+    assert matches.hotspot_1.nunique() == naf
+    assert matches.hotspot_2.nunique() == choline
     compared = pd.read_csv(out / "concordance.csv").set_index("name").concordance
     assert compared["T7"] == "all"
     assert pd.isna(compared["T8"])
