@@ -537,3 +537,10 @@ def test_the_threshold_is_sure_enough_and_a_mask_made_elsewhere_is_taken_at_its_
         whole = case(pets=(replace(pet, hotspot_table=spots),))
         rows = tables.hotspot_table(spots, {}, tables.unsure_bones(whole)).rows
         assert rows[0].cells[1].text == said
+
+
+def test_bones_of_matches_are_not_shown_by_an_unsure_name():
+    table = pd.DataFrame({"tracer_1": ["naf"], "relation": ["matched"], "bone_1": ["T6"], "bone_2": ["L3"]})
+    shown = tables.plain_table(table, tables.MATCH_COLUMNS, {6: (5, 6, 7)})
+    assert [column.name for column in shown.columns] == ["tracer_1", "relation", "bone_1", "bone_2"]
+    assert [cell.text for cell in shown.rows[0].cells] == ["naf", "matched", "T5-T7", "L3"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ import jinja2
 import pandas as pd
 
 from petbone.anatomy import SKELETON_49
+from petbone.burden import REGION_COLUMNS, region_table
 from petbone.case import CaseResult, PetResult
+from petbone.followup import hotspot_matches
 from petbone.report import tables
 from petbone.report.privacy import facts, plain
 from petbone.report.scene import CT_WINDOW_HU, Panel, Scene, scene, suv_max_shown
@@ -54,6 +56,7 @@ class Section:
     unsure: int  # bones with unsure names
     hotspots: Table
     bones: Table
+    regions: Table | None
     indices: Table
     suv: tuple[tuple[str, str], ...]
     assumptions: tuple[str, ...]
@@ -98,6 +101,7 @@ def render(result: CaseResult) -> str:
         images=drawn.images,
         rows_without_pet=() if result.pets else drawn.rows[0],
         sections=sections,
+        matches=_matches(result.pets, unsure),
         definitions=_definitions(result),
         provenance=_provenance(result.provenance),
         steps=_steps(result.provenance),
@@ -180,11 +184,26 @@ def _section(number: int, pet: PetResult, drawn: Scene, unsure: tables.Unsure) -
         unsure=len(unsure),
         hotspots=tables.hotspot_table(pet.hotspot_table, meanings, unsure),
         bones=tables.bone_table(pet.bone_table, meanings, unsure),
+        regions=_regions(pet, unsure),
         indices=tables.index_table(pet.index_table, meanings),
         suv=tuple(suv_rows),
         assumptions=tuple(_sentences(suv.get("assumptions") if isinstance(suv, Mapping) else None)),
         rule=tuple(facts(rule)) if isinstance(rule, Mapping) else (),
     )
+
+
+def _regions(pet: PetResult, unsure: tables.Unsure) -> Table | None:
+    if not len(pet.bone_table) or not {"id", "seen_fraction", *REGION_COLUMNS[3:]} <= set(pet.bone_table):
+        return None
+    return tables.plain_table(region_table(pet.bone_table), tables.REGION_COLUMNS, unsure)
+
+
+def _matches(pets: Sequence[PetResult], unsure: tables.Unsure) -> Table | None:
+    """Which hotspot of one tracer is which of another; None for one PET alone."""
+    wanted = {"hotspot", "bone", "volume_ml", "suv_max", "tlu_g"}
+    if len(pets) < 2 or not all(wanted <= set(pet.hotspot_table) for pet in pets):
+        return None
+    return tables.plain_table(hotspot_matches(pets), tables.MATCH_COLUMNS, unsure)
 
 
 def _cards(pet: PetResult) -> list[Card]:

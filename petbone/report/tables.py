@@ -179,6 +179,40 @@ INDEX_COLUMNS = (
     Column("note", "note", digits="text", meaning="what is known of the index, and what was borrowed"),
 )
 
+REGION_COLUMNS = (
+    Column("region", "part", digits="text", meaning="part of the skeleton; the last two are the whole"),
+    Column("bones_seen", "bones", digits="whole", meaning="its bones in the PET"),
+    Column("seen_fraction", "seen", meaning="part of it inside the field of view, 0 to 1"),
+    Column("pet_volume_ml", "volume", "mL", meaning="sum of occupancy x PET voxel volume"),
+    Column("suv_mean", "SUV mean", meaning="mean SUV of its bones, weighted by volume"),
+    Column("suv_max", "SUV max", meaning="largest SUVmax of its bones"),
+    Column("hotspot_count", "hotspots", digits="whole", meaning="hotspots that lie mostly in its bones"),
+    Column("hotspot_volume_ml", "hotspots", "mL", meaning="hotspot volume in its bones"),
+    Column("hotspot_fraction", "fraction", meaning="hotspot volume / volume of its bones that were searched"),
+    Column("hotspot_tlu_g", "uptake", "g", meaning="total lesion uptake in its bones"),
+)
+
+MATCH_COLUMNS = (
+    Column("tracer_1", "1st", digits="text", meaning="first tracer"),
+    Column("tracer_2", "2nd", digits="text", meaning="second tracer"),
+    Column(
+        "relation", "relation", digits="text", meaning="matched one to one; split; merged; seen by one only"
+    ),
+    Column("hotspot_1", "no. 1st", digits="whole", meaning="hotspot of the first"),
+    Column("hotspot_2", "no. 2nd", digits="whole", meaning="hotspot of the second"),
+    Column("bone_1", "bone 1st", digits="text", meaning="its bone"),
+    Column("bone_2", "bone 2nd", digits="text", meaning="its bone"),
+    Column("overlap", "overlap", meaning="shared volume over that of the smaller, 0 to 1"),
+    Column("distance_mm", "apart", "mm", 1, meaning="distance between the middles"),
+    Column("volume_ml_1", "volume 1st", "mL", meaning="volume in the first"),
+    Column("volume_ml_2", "volume 2nd", "mL", meaning="volume in the second"),
+    Column("suv_max_1", "SUV max 1st", meaning="SUVmax in the first"),
+    Column("suv_max_2", "SUV max 2nd", meaning="SUVmax in the second"),
+)
+
+OPTIONAL = ("suv_mean_pvc", "whole_estimate", "whole_low", "whole_high")
+"""Not shown where they have no value at all: nobody asked for them, or nothing was unseen."""
+
 
 def is_missing(value: Any) -> bool:
     """True for None, NaN, pandas' NA and empty text."""
@@ -237,6 +271,8 @@ def columns_of(
 
     `meanings` are the program's own definitions; they take precedence over those written here.
     """
+    empty = [name for name in OPTIONAL if name in table.columns and table[name].isna().all()]
+    table = table.drop(columns=empty)
     listed = [column for column in known if column.name in table.columns]
     names = {column.name for column in listed}
     extra = [
@@ -273,7 +309,7 @@ def _cell(column: Column, value: Any, unsure: Unsure) -> Cell:
         text = text.removesuffix("_spine").replace("_", " ")
     if text == GAP:
         return Cell(GAP, "", f"{css} gap")
-    if column.name in ("name", "bone") and str(value) in BY_NAME:
+    if column.name in ("name", "bone", "bone_1", "bone_2") and str(value) in BY_NAME:
         bone = BY_NAME[str(value)]
         swatch = "#{:02x}{:02x}{:02x}".format(*colour(bone.id))
         if bone.id in unsure:
@@ -355,3 +391,13 @@ def rule_text(record: Mapping[Any, Any]) -> str:
     sign = record.get("operator")
     word = "" if is_missing(sign) else OPERATORS.get(str(sign), str(sign))
     return f"{word} {shown(threshold, 'text')}".strip()
+
+
+def plain_table(table: pd.DataFrame, columns: tuple[Column, ...], unsure: Unsure) -> Table:
+    """The columns that are listed, a row per row."""
+    shown_columns = tuple(column for column in columns if column.name in table.columns)
+    records = table.to_dict("records")
+    return Table(
+        shown_columns,
+        tuple(Row(tuple(_cell(c, record[c.name], unsure) for c in shown_columns)) for record in records),
+    )
