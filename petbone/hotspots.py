@@ -9,7 +9,7 @@ least half bone, from the fullest where there is none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -39,6 +39,9 @@ class HotspotRule:
       local background), background being the mean over a shell one voxel thick, 25 mm outside the isocontour
       of 70 % of SUVmax, without voxels above SUV 2.5 (Oprea-Lager).
 
+    `relative_to`: empty, and `threshold` is an SUV; or ``bone``, and it is a multiple of the patient's own
+    bone (`bone_background`), with which `absolute` turns the rule into one of SUV.
+
     `split`: a hotspot with several peaks is parted where the saddle between two lies at least this share
     below the lower one, along the valley (`foci.parted`); 0: never.
 
@@ -53,6 +56,7 @@ class HotspotRule:
     connectivity: Literal[6, 18, 26] = 26
     min_volume_ml: float = 0.0
     split: float = 0.0
+    relative_to: Literal["", "bone"] = ""
     bones: tuple[int, ...] = SKELETON_49 + SPINE_AND_RIB_VARIANTS
 
     def __post_init__(self) -> None:
@@ -62,6 +66,10 @@ class HotspotRule:
             raise ValueError(f"rule {self.name}: operator must be >= or >, got {self.operator!r}")
         if self.method not in ("fixed", "fraction_of_max", "a50"):
             raise ValueError(f"rule {self.name}: unknown method {self.method!r}")
+        if self.relative_to not in ("", "bone"):
+            raise ValueError(f"rule {self.name}: relative_to must be bone or empty, got {self.relative_to!r}")
+        if self.relative_to and self.threshold <= 0:
+            raise ValueError(f"rule {self.name}: a multiple above 0 is needed, got {self.threshold}")
         if self.connectivity not in (6, 18, 26):
             raise ValueError(f"rule {self.name}: connectivity must be 6, 18 or 26, got {self.connectivity}")
         if not 0 < self.fraction <= 1:
@@ -92,6 +100,26 @@ def core(fraction: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     return fraction >= min(CORE_OCCUPANCY, float(fraction.max())) - 1e-9
 
 
+def bone_background(suv: Volume, bones: Occupancy, labels: tuple[int, ...]) -> float | None:
+    """Median SUV over the voxels that these bones fill by at least half; None where there is none.
+
+    As a median it is that of healthy bone as long as less than half of what was seen is diseased.
+    """
+    voxel, fraction = bones.total(labels)
+    inside = voxel[fraction >= CORE_OCCUPANCY - 1e-6]
+    return float(np.median(suv.data.reshape(-1)[inside])) if inside.size else None
+
+
+def absolute(rule: HotspotRule, suv: Volume, bones: Occupancy) -> HotspotRule:
+    """The rule with its threshold as an SUV. Without bone, or where it takes up nothing, nothing is hot."""
+    if not rule.relative_to:
+        return rule
+    background = bone_background(suv, bones, rule.bones)
+    out_of_reach = float(np.finfo(np.float32).max)
+    threshold = rule.threshold * background if background and background > 0 else out_of_reach
+    return replace(rule, threshold=threshold, relative_to="")
+
+
 def find_hotspots(suv: Volume, bones: Occupancy, rule: HotspotRule) -> Volume:
     """Hotspot numbers on the grid of `suv`, uint16, 1 = highest SUVmax; 0 elsewhere.
 
@@ -102,6 +130,7 @@ def find_hotspots(suv: Volume, bones: Occupancy, rule: HotspotRule) -> Volume:
         raise ValueError(f"hotspots are found in SUV, got {suv.unit.value}")
     if not suv.grid.same_as(bones.grid):
         raise ValueError("the occupancy belongs to another grid than the SUV image")
+    rule = absolute(rule, suv, bones)
     hotspots = np.zeros(suv.grid.shape, dtype=np.uint16)
     voxel, fraction = bones.total(rule.bones)
     seeds = rule.above(suv.data.reshape(-1)[voxel])
@@ -136,6 +165,7 @@ def find_hotspots(suv: Volume, bones: Occupancy, rule: HotspotRule) -> Volume:
 def left_out_ml(suv: Volume, bones: Occupancy, rule: HotspotRule, hotspots: Volume) -> float:
     """Volume of bone past the threshold that is in no hotspot: at the fringe of bone, or too small."""
     voxel, fraction = bones.total(rule.bones)
+    rule = absolute(rule, suv, bones)
     lost = rule.above(suv.data.reshape(-1)[voxel]) & (hotspots.data.reshape(-1)[voxel] == 0)
     return float(fraction[lost].sum() * suv.grid.voxel_ml)
 

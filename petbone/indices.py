@@ -25,7 +25,7 @@ from petbone.anatomy import (
     STANDARD_VOLUME_ML,
 )
 from petbone.completeness import Seen
-from petbone.hotspots import HotspotRule, core, find_hotspots
+from petbone.hotspots import HotspotRule, absolute, core, find_hotspots
 from petbone.resample import Occupancy
 from petbone.volume import Volume
 from petbone.whole import bsi_percent, bsi_weights, merged, whole_amount, whole_ml
@@ -70,7 +70,7 @@ class Index:
     note: str
 
 
-_RULE_KEYS = ("operator", "method", "fraction", "connectivity", "min_volume_ml", "split")
+_RULE_KEYS = ("operator", "method", "fraction", "connectivity", "min_volume_ml", "split", "relative_to")
 _KEYS = {"name", "tracer", "statistic", "unit", "threshold", "bones", "reference", "note", *_RULE_KEYS}
 
 
@@ -194,15 +194,19 @@ def index_table(
         row["denominator_ml"] = float(fraction.sum() * suv.grid.voxel_ml) if voxel.size else None
         row["denominator_seen_fraction"] = seen_fraction(index.labels, seen)
         if index.rule is not None:
+            rule = absolute(index.rule, suv, bones)
             # Two indices of one rule (FTV10 and TLF10) share the search.
-            key = replace(index.rule, name="")
+            key = replace(rule, name="")
             if key not in found:
-                found[key] = find_hotspots(suv, bones, index.rule)
+                found[key] = find_hotspots(suv, bones, rule)
+            if index.rule.relative_to:
+                multiple = f"The threshold is {index.rule.threshold:g} times the median SUV of these bones."
+                row["note"] = f"{multiple} {row['note']}".strip()
             hot = found[key].data.reshape(-1)[voxel] > 0
             numerator_ml = float(fraction[hot].sum() * suv.grid.voxel_ml)
             row["numerator_ml"] = numerator_ml if voxel.size else None
             row |= {
-                "threshold": index.rule.threshold,
+                "threshold": rule.threshold,
                 "operator": index.rule.operator,
                 "connectivity": index.rule.connectivity,
                 "min_volume_ml": index.rule.min_volume_ml,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from petbone.burden import DEFINITIONS, bone_table, hotspot_hu, hotspot_table
 from petbone.case import CaseResult, PetResult
 from petbone.completeness import Seen, what_was_seen
 from petbone.errors import InputError, ResourceError, UsageError
-from petbone.hotspots import find_hotspots, left_out_ml
+from petbone.hotspots import absolute, find_hotspots, left_out_ml
 from petbone.indices import Index, choose_index, index_table, parse_indices, published_indices
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.labels import LabelTable
@@ -232,6 +232,9 @@ def measure(
         raise InputError(
             f"the {tracer} PET holds no bone of the bone map; expected images of one examination"
         )
+    told = index.rule  # from here on its threshold is an SUV
+    index = replace(index, rule=absolute(index.rule, suv, occupied))
+    assert index.rule is not None
     with steps("measure"):
         hotspots = find_hotspots(suv, occupied, index.rule)
         hu_mean = None
@@ -252,7 +255,9 @@ def measure(
     notes += _remarks(seen, bones, skeleton, index, left_out_ml(suv, occupied, index.rule, hotspots))
     facts: dict[str, Any] = {
         "suv": suv_facts(pet),
-        "rule": asdict(index.rule) | {"bones": index.bones, "reference": index.reference},
+        "rule": asdict(index.rule)
+        | {"bones": index.bones, "reference": index.reference}
+        | ({"multiple_of_bone": told.threshold} if told.relative_to else {}),
         "definitions": DEFINITIONS,
     }
     if psf_mm is not None:

@@ -6,8 +6,16 @@ import pytest
 from conftest import HandMade
 from petbone.anatomy import BY_NAME
 from petbone.components import connected
-from petbone.hotspots import HotspotRule, core, find_hotspots, left_out_ml, local_background
-from petbone.resample import occupancy
+from petbone.hotspots import (
+    HotspotRule,
+    absolute,
+    bone_background,
+    core,
+    find_hotspots,
+    left_out_ml,
+    local_background,
+)
+from petbone.resample import Occupancy, occupancy
 from petbone.volume import Grid, Unit, Volume
 
 
@@ -29,6 +37,30 @@ def test_hand_made_hotspots_hottest_first(hand_made: HandMade):
     only = find_hotspots(hand_made.pet, occupied, HotspotRule("15", 15.0))
     assert only.data.max() == 1
     assert (only.data == 1).sum() == 100
+
+
+def test_threshold_by_the_patients_own_bone():
+    """Twice the median: whatever the tracer's scale, and with a third of the bone diseased."""
+    grid = Grid((9, 8, 8), np.diag([4.0, 4, 4, 1]))
+    values = np.full(grid.shape, 3.0, np.float32)
+    values[:3] = 12
+    values[3, 0, 0] = 6.0  # exactly twice
+    values[4, 0, 0] = 5.99
+    bones = Occupancy(grid, np.full(values.size, 5, np.uint8), np.arange(values.size), np.ones(values.size))
+    rule = HotspotRule("twice", 2.0, relative_to="bone")
+    for scale in (1.0, 0.25):
+        suv = Volume(values * np.float32(scale), grid, Unit.SUV)
+        assert bone_background(suv, bones, rule.bones) == pytest.approx(3 * scale)
+        found = find_hotspots(suv, bones, rule).data
+        assert int((found > 0).sum()) == 3 * 64 + 1
+        assert absolute(rule, suv, bones).threshold == pytest.approx(6 * scale)
+    cold = Volume(values * 0, grid, Unit.SUV)
+    assert not find_hotspots(cold, bones, rule).data.any()
+    nothing = Occupancy(grid, np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0))
+    assert bone_background(cold, nothing, rule.bones) is None
+    for fields in ({"relative_to": "liver"}, {"threshold": 0.0}):
+        with pytest.raises(ValueError, match="rule x"):
+            HotspotRule("x", **({"threshold": 2.0, "relative_to": "bone"} | fields))
 
 
 @pytest.mark.parametrize(("operator", "count"), [(">=", 1), (">", 0)])
