@@ -145,6 +145,17 @@ def test_born_enhanced_pet(tmp_path: Path, compressed: bool) -> None:
         assert scan.volume.grid.spacing_mm == pytest.approx([1.5, 2.0, 3.0])
 
 
+@pytest.mark.parametrize(("unit", "scale"), [("kBq/ml", 1e3), ("kBq/cm3", 1e3), ("Bq/cm3", 1.0)])
+def test_activity_in_other_units(tmp_path: Path, unit: str, scale: float) -> None:
+    scan = read_pet(born(tmp_path / "pet.dcm", (unit,)))
+    assert np.allclose(scan.volume.data, STORED * (1.0 + np.arange(FRAMES)) * FACTOR * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", ["MBq/ml", "mBq/ml", "{counts}"])
+def test_units_that_are_not_read(tmp_path: Path, unit: str) -> None:
+    assert "have no RescaleSlope" in refused(lambda: read_pet(born(tmp_path / "pet.dcm", (unit,))))
+
+
 def test_only_enhanced_objects_are_asked_for_their_moment(tmp_path: Path) -> None:
     scan = read_pet(pet_series(tmp_path, DecayCorrectionDateTime="20240531120000"))
     assert scan.suv is not None

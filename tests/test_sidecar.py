@@ -71,6 +71,15 @@ def refused(call: Any) -> str:
 # Sidecar
 
 
+def test_sidecar_that_cannot_be_read(pet: Path, tmp_path: Path) -> None:
+    """Opened, the memory of this process gives an error of input and output."""
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("needs /proc")
+    (tmp_path / "s.json").symlink_to("/proc/self/mem")
+    line = refused(lambda: read_pet(pet, PetOptions(sidecar=tmp_path / "s.json")))
+    assert "the sidecar cannot be read (Input/output error)" in line
+
+
 def test_formula_of_the_standard(pet: Path) -> None:
     scan = with_sidecar(pet)
     assert scan.volume.unit is Unit.SUV

@@ -15,8 +15,10 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+BQ_PER_ML = {"bq/ml": 1.0, "bq/cm3": 1.0, "kbq/ml": 1e3, "kbq/cm3": 1e3}
+"""UCUM codes of activity, in small letters; not mega, which differs from milli by its capital alone."""
 UNITS = {
-    "bq/ml": ("BQML", ""),
+    **dict.fromkeys(BQ_PER_ML, ("BQML", "")),
     "{suvbw}g/ml": ("GML", "BW"),
     "{suvlbm}g/ml": ("GML", "LBM"),
     "{suvlbm(james128)}g/ml": ("GML", "LBMJAMES128"),
@@ -119,6 +121,7 @@ def _set_units(own: Dataset, mappings: Iterable[Any]) -> None:
             _put(own, "Units", unit)
             if kind:
                 _put(own, "SUVType", kind)
-            _put(own, "RescaleSlope", mapping.RealWorldValueSlope)
-            _put(own, "RescaleIntercept", mapping.get("RealWorldValueIntercept") or 0)
+            scale = BQ_PER_ML.get(code, 1.0)
+            _put(own, "RescaleSlope", float(mapping.RealWorldValueSlope) * scale)
+            _put(own, "RescaleIntercept", float(mapping.get("RealWorldValueIntercept") or 0) * scale)
             return
