@@ -51,6 +51,9 @@ COLUMNS = (
     "connectivity min_volume_ml bones reference note whole_estimate whole_low whole_high"
 ).split()
 
+LEAST_SEEN = 0.5
+"""Part of an index's bones that must have been seen for an estimate of the whole; of less it is a guess."""
+
 DEFAULT_INDEX = {"naf": "PET15", "choline": "A50", "psma": "SUV3"}
 """Which index's hotspots are listed when none is named, by tracer."""
 
@@ -181,7 +184,7 @@ def index_table(
 
     `seen` gives, per label, the part of the bone that was seen (0 if absent); weighted by the volumes of the
     standard skeleton it says how much of the index's denominator the field of view holds. With `states` the
-    sums of hotspots are estimated for the whole of the bones, too.
+    sums of hotspots are estimated for the whole of the bones, too, if `LEAST_SEEN` of them was seen.
     """
     found: dict[HotspotRule, Volume] = {}
     rows = []
@@ -213,7 +216,7 @@ def index_table(
             }
             burden = _burden(found[key], suv, bones, index.labels)
             row["value"] = _hotspot_value(index, burden, seen) if voxel.size else None
-            if states is not None and voxel.size:
+            if states is not None and voxel.size and row["denominator_seen_fraction"] >= LEAST_SEEN:
                 row |= _estimate(index, burden, states)
         elif voxel.size:
             mean = float((fraction * value).sum() / fraction.sum())

@@ -47,17 +47,28 @@ class Regions:
         return _summed(self.region, self.fraction, self.count)
 
 
-def regions_of(bones: Occupancy, hotspots: Volume, searched: tuple[int, ...]) -> Regions:
+def least_hotspot_ml(psf_fwhm_mm: float) -> float:
+    """Volume of a ball two FWHM across.
+
+    Of what is smaller the blur leaves too little to undo: its voxels are a crest of the noise, and their mean
+    comes out at twice their maximum."""
+    return float(4 / 3 * np.pi * psf_fwhm_mm**3 / 1000)
+
+
+def regions_of(
+    bones: Occupancy, hotspots: Volume, searched: tuple[int, ...], least_ml: float = 0.0
+) -> Regions:
     """Regions 0 to 255 are the bones by label, without the voxels of hotspots; 255 + n is hotspot n.
 
     A hotspot is the part of its voxels that the searched bones fill; other bones keep theirs, and all keep
-    those of hotspots smaller than `LEAST_VOXELS`.
+    those of hotspots smaller than `least_ml` or `LEAST_VOXELS`.
     """
     count = 256 + int(hotspots.data.max(initial=0))
     number = hotspots.data.reshape(-1)[bones.voxel].astype(np.int64)
     inside = (number > 0) & np.isin(bones.label, searched)
     region = np.where(inside, 255 + number, bones.label.astype(np.int64))
-    large = _summed(region, bones.fraction, count) >= LEAST_VOXELS
+    least = max(LEAST_VOXELS, least_ml / bones.grid.voxel_ml)
+    large = _summed(region, bones.fraction, count) >= least
     region = np.where(inside & ~large[region], bones.label, region)
     return Regions(count, region, bones.voxel, bones.fraction)
 

@@ -22,7 +22,7 @@ from petbone.hotspots import absolute, find_hotspots, left_out_ml
 from petbone.indices import Index, choose_index, index_table, parse_indices, published_indices
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.labels import LabelTable
-from petbone.partial_volume import corrected_means, means_of_bones, regions_of
+from petbone.partial_volume import corrected_means, least_hotspot_ml, means_of_bones, regions_of
 from petbone.resample import occupancy
 from petbone.steps import Steps, available_memory_gb
 from petbone.volume import Grid, Volume
@@ -248,7 +248,7 @@ def measure(
         table = index_table(indices, suv, occupied, parts, tracer, seen)
     if psf_mm is not None:
         with steps("correct for partial volume"):
-            regions = regions_of(occupied, hotspots, index.rule.bones)
+            regions = regions_of(occupied, hotspots, index.rule.bones, least_hotspot_ml(psf_mm))
             means = corrected_means(suv, regions, psf_mm)
             bones["suv_mean_pvc"] = means_of_bones(occupied, regions, means)[bones["id"].to_numpy(int)]
             spots["suv_mean_pvc"] = means[255 + spots["hotspot"].to_numpy(int)]

@@ -18,6 +18,7 @@ from petbone.partial_volume import (
     FWHM_PER_SD,
     Regions,
     corrected_means,
+    least_hotspot_ml,
     means_of_bones,
     regions_of,
 )
@@ -183,6 +184,19 @@ def test_regions_too_small_for_a_value() -> None:
     assert np.isnan(means_of_bones(bones, regions, means)[9])
     empty = Regions(4, np.zeros(0, int), np.zeros(0, int), np.zeros(0))
     assert np.isnan(corrected_means(suv, empty, 6.0)).all()
+
+
+def test_focus_that_the_blur_has_swallowed_has_no_value() -> None:
+    """Below a ball two FWHM across it stays with its bone; the rib's is larger at 6 mm, not at 9."""
+    suv, bones = rib(6.0, 4)
+    hotspots = find_hotspots(suv, bones, FOCUS)
+    for psf_mm, has_value in ((6.0, True), (9.0, False)):
+        regions = regions_of(bones, hotspots, FOCUS.bones, least_hotspot_ml(psf_mm))
+        assert (regions.sizes[256] > 0) == has_value
+        means = corrected_means(suv, regions, psf_mm)
+        assert np.isfinite(means[256]) == has_value
+        assert np.isfinite(means_of_bones(bones, regions, means)[RIB])
+    assert least_hotspot_ml(6.0) == pytest.approx(0.9048, abs=1e-4)
 
 
 def test_what_cannot_be() -> None:

@@ -126,6 +126,13 @@ name = "bsi"
 statistic = "bsi_percent"
 threshold = 10
 operator = "{operator}"
+bones = ["L3", "L4", "T1"]
+
+[[index]]
+name = "mostly unseen"
+statistic = "volume_ml"
+threshold = 10
+operator = "{operator}"
 bones = "spine"
 """
 
@@ -156,6 +163,8 @@ def test_table_by_hand(operator: str, hot: int) -> None:
     assert table["whole_estimate"]["grams"] == pytest.approx(grams * whole / 5, rel=1e-6)
     assert table["whole_low"]["percent"] == pytest.approx(100 * hot * 0.5 / (whole + 10), rel=1e-6)
     assert table["whole_low"]["bsi"] == pytest.approx(weight * hot * 0.5 / whole, rel=1e-6)
+    assert table["value"]["mostly unseen"] == pytest.approx(hot * 0.5)
+    assert pd.isna(table["whole_estimate"]["mostly unseen"])
     assert table["whole_high"]["bsi"] > table["whole_estimate"]["bsi"] >= weight * hot / 10 * 0.99
     plain = index_table(indices, image, bones, parts, "naf")
     assert plain["whole_estimate"].isna().all()

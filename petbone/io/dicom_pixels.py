@@ -44,6 +44,7 @@ def read_image(path: Path, series: Series, whole_numbers: bool) -> Image:
         raise ResourceError(f"{path}: {count} slices of {columns} x {rows} do not fit into memory") from None
 
     def fill(n: int) -> tuple[bytes, float, float]:
+        """Write slice n into its place: (hash of its file, lowest, highest value)."""
         raw = series.slices[n].read()
         scaled = _rescaled(path, series.slices[n], raw)
         low, high = float(scaled.min()), float(scaled.max())

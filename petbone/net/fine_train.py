@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import Full
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from petbone.net.fine_detail import FineSynthConfig
 from petbone.net.fine_synth import FineSample, FineSynthesizer
 from petbone.net.kinds import VERTEBRA_KIND, kind_of_label
 from petbone.net.loop import Kind, TrainConfig, load_checkpoint, run
-from petbone.net.sources import sample_seed
+from petbone.net.sources import put, sample_seed
 from petbone.net.unet import CENTRE_UNIT_MM
 from petbone.net.weights import load_fine
 
@@ -154,15 +153,8 @@ def _generate(
     synthesizer = FineSynthesizer(_opened(anatomies), synth)
     for seed in seeds:
         item = (seed, *(part.numpy() for part in _packed(synthesizer.patch(seed))))
-        while True:
-            try:
-                queue.put(item, timeout=5)
-                break
-            except Full:
-                # A trainer that was killed leaves its generators behind; they end by themselves.
-                if os.getppid() != parent:
-                    queue.cancel_join_thread()  # nobody will read what is still on its way
-                    return
+        if not put(queue, item, parent):
+            return
 
 
 def _opened(anatomies: Sequence[Path | FineAnatomy]) -> list[FineAnatomy]:

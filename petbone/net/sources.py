@@ -83,16 +83,24 @@ def _generate(sources: Sources, seeds: Sequence[int], queue: Any) -> None:
         sample = sampler.sample(seed)
         # Places in half precision are good to a tenth of a millimetre and halve the traffic.
         more = sample.known if isinstance(sample, CaseSample) else sample.place.half()
-        item = (seed, sample.hu.numpy(), sample.bone.numpy(), more.numpy())
-        while True:
-            try:
-                queue.put(item, timeout=5)
-                break
-            except Full:
-                # A trainer that was killed leaves its generators behind; they end by themselves.
-                if os.getppid() != parent:
-                    queue.cancel_join_thread()  # nobody will read what is still on its way
-                    return
+        if not put(queue, (seed, sample.hu.numpy(), sample.bone.numpy(), more.numpy()), parent):
+            return
+
+
+def put(queue: Any, item: Any, parent: int) -> bool:
+    """Hand an item to the trainer whose process is `parent`; False where it is gone.
+
+    A trainer that was killed leaves its generators behind; they end by themselves.
+    """
+    while True:
+        try:
+            queue.put(item, timeout=5)
+        except Full:
+            if os.getppid() == parent:
+                continue
+            queue.cancel_join_thread()  # nobody will read what is still on its way
+            return False
+        return True
 
 
 def sample_seed(config: TrainConfig, step: int) -> int:
