@@ -23,7 +23,9 @@ from petbone.volume import Box, Grid, Volume
 BONE_COLUMNS = (
     "id name side group status seen_fraction name_confidence volume_ml pet_volume_ml suv_mean suv_sd "
     "suv_median suv_max suv_peak hotspot_count hotspot_volume_ml hotspot_fraction hotspot_tlu_g shift_mm "
-    "shift_uncertainty_mm cut_by suv_peak_eanm seen_low seen_high suv_mean_pvc"
+    "shift_uncertainty_mm cut_by suv_peak_eanm seen_low seen_high suv_mean_pvc suv_mean_shift_low "
+    "suv_mean_shift_high suv_max_shift_low suv_max_shift_high hotspot_volume_ml_shift_low "
+    "hotspot_volume_ml_shift_high"
 ).split()
 
 HOTSPOT_COLUMNS = (
@@ -66,7 +68,15 @@ DEFINITIONS: dict[str, str] = {
     "hotspot_volume_ml": "sum of occupancy by this bone x voxel volume, over the voxels of all hotspots",
     "hotspot_fraction": "hotspot_volume_ml / pet_volume_ml",
     "hotspot_tlu_g": "sum of SUV x occupancy by this bone x voxel volume, over the voxels of all hotspots",
-    "shift_mm": "distance of the PET from the CT at this bone; not measured yet",
+    "shift_mm": "distance of the PET from the CT at this bone, measured in both images; empty where the bone "
+    "tells too little. With --align rigid what is left after the correction",
+    "shift_uncertainty_mm": "half-width of the 95 % interval of shift_mm",
+    "suv_mean_shift_low": "least value if the PET lay 3 mm aside, to either side along each axis",
+    "suv_mean_shift_high": "greatest value if the PET lay 3 mm aside",
+    "suv_max_shift_low": "see suv_mean_shift_low",
+    "suv_max_shift_high": "see suv_mean_shift_high",
+    "hotspot_volume_ml_shift_low": "see suv_mean_shift_low; hotspots are searched anew at each place",
+    "hotspot_volume_ml_shift_high": "see suv_mean_shift_high",
     "bone_share": "part of the hotspot's occupancy that this bone has",
     "other_bones": "further bones of the hotspot with their shares",
     "tlu_g": "total lesion uptake: sum of SUV x occupancy x voxel volume",

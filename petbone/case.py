@@ -21,6 +21,7 @@ class PetResult:
     hotspot_table: pd.DataFrame  # a row per hotspot
     index_table: pd.DataFrame  # a row per index
     facts: dict[str, Any]  # SUV factor and its rule, hotspot rule, definitions of every column
+    alignment_table: pd.DataFrame | None = None  # PET against CT, the whole and every bone; None: unknown
 
 
 @dataclass(frozen=True, eq=False)

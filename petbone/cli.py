@@ -10,6 +10,7 @@ import typer
 
 import petbone
 from petbone.cli_options import (
+    Align,
     CtSeries,
     Device,
     DoseMbq,
@@ -36,6 +37,7 @@ from petbone.cli_options import (
     Weights,
     no_option,
     pet_options,
+    refuse_unknown_align,
 )
 
 app = typer.Typer(
@@ -70,7 +72,7 @@ def run(
     index: IndexName = None,
     rule: Rule = None,
     psf_mm: PsfMm = None,
-    align: Annotated[str, typer.Option(help="report: the scanner's frame, nothing is moved.")] = "report",
+    align: Align = "report",
     device: Device = "auto",
     threads: Threads = None,
     weights: Weights = None,
@@ -85,8 +87,7 @@ def run(
     """
     from petbone.pipeline import CaseFiles, CaseOptions
 
-    if align != "report":
-        raise typer.BadParameter("only 'report' is there yet", param_hint="--align")
+    refuse_unknown_align(align)
     if labels is not None and bones is None:
         raise typer.BadParameter("--labels says whose labels a mask has; give the mask with --bones")
     stated = pet_options(
@@ -97,7 +98,7 @@ def run(
         {"weight_kg": weight_kg, "height_cm": height_cm, "sex": sex},
     )
     files = CaseFiles(tuple(pet), stated, ct, bones, labels, ct_series)
-    options = CaseOptions(index, rule, device, threads, weights, max_memory_gb, psf_mm)
+    options = CaseOptions(index, rule, device, threads, weights, max_memory_gb, align, psf_mm)
     _case(files, options, output, overwrite, quiet, verbose)
 
 
@@ -123,6 +124,7 @@ def quantify(
     index: IndexName = None,
     rule: Rule = None,
     psf_mm: PsfMm = None,
+    align: Align = "report",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -133,6 +135,7 @@ def quantify(
     """
     from petbone.pipeline import CaseFiles, CaseOptions
 
+    refuse_unknown_align(align)
     stated = pet_options(
         pet,
         {"tracer": tracer, "units": units, "sidecar": sidecar, "dose_mbq": dose_mbq}
@@ -141,7 +144,7 @@ def quantify(
         {"weight_kg": weight_kg, "height_cm": height_cm, "sex": sex},
     )
     files = CaseFiles(tuple(pet), stated, ct, bones, labels, ct_series)
-    _case(files, CaseOptions(index, rule, psf_mm=psf_mm), output, overwrite, quiet, verbose)
+    _case(files, CaseOptions(index, rule, align=align, psf_mm=psf_mm), output, overwrite, quiet, verbose)
 
 
 @app.command()

@@ -39,6 +39,13 @@ PsfMm = Annotated[
     float | None,
     typer.Option(min=1, max=20, help="FWHM of the PET's blur, mm: adds means corrected for partial volume."),
 ]
+Align = Annotated[
+    str,
+    typer.Option(
+        help="report: say how the PET lies to the CT, move nothing; rigid: move its frame where that is "
+        "surer than leaving it."
+    ),
+]
 LabelsOf = Annotated[
     str | None,
     typer.Option(
@@ -69,6 +76,12 @@ PetSeries = Annotated[
 CtSeries = Annotated[
     str | None, typer.Option(help="Number or UID of the CT's DICOM series, where there are several.")
 ]
+
+
+def refuse_unknown_align(align: str) -> None:
+    """Raise BadParameter for anything but report and rigid."""
+    if align not in ("report", "rigid"):
+        raise typer.BadParameter(f"{align!r} is neither report nor rigid", param_hint="--align")
 
 
 def pet_options(

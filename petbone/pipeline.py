@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 import petbone
+from petbone import alignment
 from petbone.anatomy import BY_ID, LOW_CONFIDENCE, SPINE_AND_RIB_VARIANTS, unsure_name
 from petbone.burden import DEFINITIONS, bone_table, hotspot_hu, hotspot_table
 from petbone.case import CaseResult, PetResult
@@ -23,7 +24,10 @@ from petbone.indices import Index, choose_index, index_table, parse_indices, pub
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.labels import LabelTable
 from petbone.partial_volume import corrected_means, least_hotspot_ml, means_of_bones, regions_of
+from petbone.register import align, moved_frame
 from petbone.resample import occupancy
+from petbone.sensitivity import COLUMNS as SHIFT_COLUMNS
+from petbone.sensitivity import shifted_ranges
 from petbone.steps import Steps, available_memory_gb
 from petbone.volume import Grid, Volume
 
@@ -56,6 +60,7 @@ class CaseOptions:
     threads: int | None = None
     weights: Path | None = None
     max_memory_gb: float | None = None  # None: what the machine has
+    align: str = "report"  # or rigid: the PET is moved where that is surer than leaving it
     psf_mm: float | None = None  # FWHM of the PET's blur; None: partial volume is not corrected
 
 
@@ -125,7 +130,7 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
         guesses += skeleton.notes  # the network's names are a guess, and it says which are unsure
     for pet in pets:
         index, guess = _chosen(indices, tracer_of(pet), wanted)
-        result, notes = measure(pet, ct, skeleton, indices, index, steps, options.psf_mm)
+        result, notes = measure(pet, ct, skeleton, indices, index, steps, options)
         results.append(result)
         guesses += [guess] if guess else []
         warnings += [f"{result.tracer}: {note}" for note in notes] if len(pets) > 1 else notes
@@ -218,51 +223,70 @@ def measure(
     indices: tuple[Index, ...],
     index: Index,
     steps: Steps,
-    psf_mm: float | None = None,
+    options: CaseOptions,
 ) -> tuple[PetResult, list[str]]:
     """One PET measured bone by bone, hotspots by `index`, and what a reader should know of it."""
     tracer = tracer_of(pet)
     suv = pet.volume.with_data(np.ascontiguousarray(pet.volume.data))
     assert index.rule is not None  # choose_index saw to it
     notes = []
+    hu = ct.volume if ct is not None and ct.volume.grid.same_as(skeleton.bones.grid) else None
+    if ct is not None and hu is None:
+        notes.append("the bone map lies on another grid than the CT, so hotspots have no mean HU")
     with steps("carry bones to the PET"):
         occupied = occupancy(skeleton.bones, suv.grid)
-        seen = what_was_seen(skeleton.bones, occupied)
     if not occupied.voxel.size:
         raise InputError(
             f"the {tracer} PET holds no bone of the bone map; expected images of one examination"
         )
-    told = index.rule  # from here on its threshold is an SUV
-    index = replace(index, rule=absolute(index.rule, suv, occupied))
-    assert index.rule is not None
-    with steps("measure"):
-        hotspots = find_hotspots(suv, occupied, index.rule)
-        hu_mean = None
-        if ct is not None and ct.volume.grid.same_as(skeleton.bones.grid):
-            hu_mean = hotspot_hu(ct.volume, skeleton.bones, hotspots, index.rule.bones)
-        elif ct is not None:
-            notes.append("the bone map lies on another grid than the CT, so hotspots have no mean HU")
-        bones = bone_table(suv, occupied, hotspots, seen, index.rule.bones, skeleton.confidence)
-        spots = hotspot_table(suv, occupied, hotspots, index.rule.bones, skeleton.confidence, hu_mean)
-        parts = {label: state.fraction or 0.0 for label, state in seen.items()}
-        table = index_table(indices, suv, occupied, parts, tracer, seen)
-    if psf_mm is not None:
-        with steps("correct for partial volume"):
-            regions = regions_of(occupied, hotspots, index.rule.bones, least_hotspot_ml(psf_mm))
-            means = corrected_means(suv, regions, psf_mm)
-            bones["suv_mean_pvc"] = means_of_bones(occupied, regions, means)[bones["id"].to_numpy(int)]
-            spots["suv_mean_pvc"] = means[255 + spots["hotspot"].to_numpy(int)]
-    notes += _remarks(seen, bones, skeleton, index, left_out_ml(suv, occupied, index.rule, hotspots))
+    with ThreadPoolExecutor(2) as beside:
+        aligned = beside.submit(align, suv, hu, skeleton.bones, occupied)
+        if options.align == "rigid":
+            with steps("lay the PET on the CT"):
+                moved = aligned.result()
+                if moved is not None and moved.verdict()[0]:
+                    suv = moved_frame(suv, moved.pet_mm_from_ct_mm)
+                    occupied = occupancy(skeleton.bones, suv.grid)
+        told = index.rule  # from here on its threshold is an SUV
+        index = replace(index, rule=absolute(index.rule, suv, occupied))
+        assert index.rule is not None
+        aside = beside.submit(shifted_ranges, suv, skeleton.bones, index.rule, occupied)
+        with steps("measure"):
+            seen = what_was_seen(skeleton.bones, occupied)
+            hotspots = find_hotspots(suv, occupied, index.rule)
+            hu_mean = hotspot_hu(hu, skeleton.bones, hotspots, index.rule.bones) if hu is not None else None
+            bones = bone_table(suv, occupied, hotspots, seen, index.rule.bones, skeleton.confidence)
+            spots = hotspot_table(suv, occupied, hotspots, index.rule.bones, skeleton.confidence, hu_mean)
+            parts = {label: state.fraction or 0.0 for label, state in seen.items()}
+            table = index_table(indices, suv, occupied, parts, tracer, seen)
+        if options.psf_mm is not None:
+            with steps("correct for partial volume"):
+                regions = regions_of(occupied, hotspots, index.rule.bones, least_hotspot_ml(options.psf_mm))
+                means = corrected_means(suv, regions, options.psf_mm)
+                bones["suv_mean_pvc"] = means_of_bones(occupied, regions, means)[bones["id"].to_numpy(int)]
+                spots["suv_mean_pvc"] = means[255 + spots["hotspot"].to_numpy(int)]
+        with steps("compare PET with CT"):
+            lies = aligned.result()
+            bones[list(SHIFT_COLUMNS)] = aside.result().loc[bones["id"]].to_numpy()
+    lost_ml = left_out_ml(suv, occupied, index.rule, hotspots)
+    notes += _remarks(seen, bones, skeleton, index, lost_ml)
     facts: dict[str, Any] = {
         "suv": suv_facts(pet),
+        "alignment": alignment.facts_of(lies, options.align),
         "rule": asdict(index.rule)
         | {"bones": index.bones, "reference": index.reference}
         | ({"multiple_of_bone": told.threshold} if told.relative_to else {}),
         "definitions": DEFINITIONS,
     }
-    if psf_mm is not None:
-        facts["psf_fwhm_mm"] = psf_mm
-    return PetResult(tracer, suv, hotspots, bones, spots, table, facts), notes
+    if options.psf_mm is not None:
+        facts["psf_fwhm_mm"] = options.psf_mm
+    left = lies.corrected() if lies is not None and facts["alignment"]["applied"] else lies
+    placed = alignment.table_of(left)
+    for column in ("shift_mm", "shift_uncertainty_mm"):
+        bones[column] = bones["name"].map(placed.set_index("name")[column]).astype(float)
+    if left is not None:
+        notes += alignment.notes_of(left, facts["alignment"], skeleton.spoken)
+    return PetResult(tracer, suv, hotspots, bones, spots, table, facts, placed), notes
 
 
 def tracer_of(pet: Scan) -> str:
@@ -357,6 +381,7 @@ def _options(files: CaseFiles, options: CaseOptions) -> dict[str, Any]:
     stated: dict[str, Any] = {"index": options.index, "rule": options.rule is not None}
     stated["device"] = options.device
     stated["psf_mm"] = options.psf_mm
+    stated["align"] = options.align
     stated |= {"threads": options.threads, "weights": options.weights is not None}
     labels = files.labels
     stated["labels"] = labels if labels is None or not Path(labels).suffix else "csv"

@@ -114,6 +114,8 @@ def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
                 _write_table(region_table(pet.bone_table), folder / f"regions{suffix}.csv")
                 _write_table(pet.hotspot_table, folder / f"hotspots{suffix}.csv")
                 _write_table(pet.index_table, folder / f"indices{suffix}.csv")
+                if pet.alignment_table is not None:
+                    _write_table(pet.alignment_table, folder / f"alignment{suffix}.csv")
             if len(result.pets) > 1:
                 _write_table(concordance(result.pets), folder / "concordance.csv")
                 _write_table(hotspot_matches(result.pets), folder / "hotspot_matches.csv")
@@ -141,6 +143,7 @@ def _summary(result: CaseResult) -> dict[str, Any]:
             "indices": _records(pet.index_table),
             "suv": pet.facts.get("suv"),
             "rule": pet.facts.get("rule"),
+            "alignment": pet.facts.get("alignment"),
         }
         for pet in result.pets
     ]

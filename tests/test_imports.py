@@ -13,16 +13,17 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 LAYERS = [
     {"errors", "volume", "anatomy", "steps", "components"},
     {"body", "suv", "labels", "resample", "peak", "partial_volume", "case", "audit", "metrics"},
+    {"shift", "tissues", "pose", "bone_shift", "register", "alignment"},
     {"io"},
     {"net", "foci", "hotspots", "completeness"},
-    {"whole", "burden", "indices", "matching", "followup"},
+    {"whole", "burden", "indices", "matching", "followup", "sensitivity"},
     {"report", "phantom"},
     {"pipeline", "results", "progress", "selftest"},
     {"cli", "cli_options"},
 ]
 MAY_IMPORT_TORCH = {"net", "selftest"}
 MAY_IMPORT_TYPER = {"cli", "cli_options"}
-MAY_IMPORT_SIMPLEITK = {"io", "register"}
+MAY_IMPORT_SIMPLEITK = {"io"}
 # steps: the memory that Linux says is free
 MAY_TAKE_PATHS = {"io", "pipeline", "results", "cli", "cli_options", "labels", "net", "steps", "selftest"}
 

@@ -18,7 +18,8 @@ from petbone.volume import Grid, Unit, Volume
 
 FILES = {
     "bones.nii.gz", "suv.nii.gz", "hotspots.nii.gz", "bones.csv", "hotspots.csv", "indices.csv",
-    "regions.csv", "summary.json", "provenance.json", "report.html",
+    "alignment.csv", "regions.csv", "summary.json", "provenance.json",
+    "report.html",
 }  # fmt: skip
 
 

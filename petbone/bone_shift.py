@@ -1,0 +1,276 @@
+"""How far the PET lies from the CT at every single bone, and how sure that is.
+
+Every bone is looked at with what surrounds it. The PET there is predicted as a sum: the bone, its neighbours
+with the uptake of each, soft tissue with a slope of its uptake, fat and gas, all blurred. Where the
+prediction has to be moved to fit the PET is the *shift*: the place at which the tracer of a point of the CT
+is found, less that point; RAS mm. What is far hotter than bone (foci, a bladder, a liver) is left out with
+what its blur reaches. Residuals are not independent, so the covariance is that of a jackknife over cubes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.stats import t as student
+
+from petbone.resample import Occupancy
+from petbone.shift import Shift
+from petbone.tissues import F32, Tissues, gradient
+from petbone.volume import Box, Volume
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+NEAR_MM = 16.0
+"""What surrounds a bone and is compared with it."""
+PSF_MM = 6.5
+"""FWHM of the prediction. A wrong one makes the fit worse; it displaces nothing."""
+HOT = 2.0
+"""Voxels above this multiple of the bone's usual uptake are left out."""
+HOT_REACH_MM = 12.0
+"""And those as near to them as this, about two widths of the blur."""
+BLOCK_MM = 24.0
+"""Edge of the cubes whose residuals count as independent of each other's."""
+STEPS = 8
+THREADS = 2
+LEAST_VOXELS = 60
+LEAST_BLOCKS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """A bone on the PET's grid: how much of each voxel it fills, blurred; what is near; what is mostly it."""
+
+    box: Box
+    own: F32
+    near: Mask
+    mostly: Mask
+    place_mm: Array
+
+
+def wanted_tissues(occupied: Occupancy) -> Mask:
+    """Voxels of the PET of which `bone_shifts` asks what they hold."""
+    bone = np.zeros(occupied.grid.shape, bool)
+    bone.reshape(-1)[occupied.voxel] = True
+    reach = np.ceil((NEAR_MM + 1.3 * PSF_MM) / occupied.grid.spacing_mm).astype(int)
+    for axis, n in enumerate(reach):
+        bone = ndimage.maximum_filter1d(bone, 2 * int(n) + 1, axis=axis)
+    return bone
+
+
+def bone_shifts(pet: Volume, occupied: Occupancy, around: Tissues, motion: Array) -> dict[int, Shift]:
+    """The shift at every bone, by label; bones that tell too little are missing.
+
+    `motion` (4, 4) pet_mm_from_ct_mm is where the search starts, to within some 4 mm; `around` the tissues on
+    the grid of the PET. Raises ValueError when the grids of `pet`, `occupied` and `around` differ.
+    """
+    grid = pet.grid
+    if not (grid.same_as(occupied.grid) and grid.same_as(around.grid)):
+        raise ValueError("PET, occupancy and tissues must lie on one grid")
+    labels = [int(label) for label in np.unique(occupied.label)]
+    windows = {label: _window(label, occupied) for label in labels}
+    sigma = PSF_MM / 2.355 / grid.spacing_mm
+    soft = [_blurred(one, sigma) for one in (around.soft, around.fat, around.gas)]
+    skeleton = np.zeros(grid.shape, np.float32)
+    for window in windows.values():
+        skeleton[window.box] += window.own
+    usual = _usual_uptake(pet, occupied, motion)
+
+    # First what each bone takes up, so that it is seen as it is where it is another's neighbour.
+    def fit_of(label: int, bones: F32, own: np.float32) -> _Fit | None:
+        window = windows[label]
+        maps = [window.own, bones[window.box] - own * window.own, *(one[window.box] for one in soft)]
+        return _Fit.of(pet, window, maps, motion, usual)
+
+    def uptake_of(label: int) -> np.float32:
+        fit = fit_of(label, skeleton, np.float32(1))
+        return np.float32(usual if fit is None else fit.uptake())
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        uptake = dict(zip(labels, pool.map(uptake_of, labels), strict=True))
+        hot_skeleton = np.zeros(grid.shape, np.float32)
+        for label, window in windows.items():
+            hot_skeleton[window.box] += uptake[label] * window.own
+
+        def shift_of(label: int) -> Shift | None:
+            fit = fit_of(label, hot_skeleton, uptake[label])
+            return None if fit is None else fit.shift()
+
+        shifts = dict(zip(labels, pool.map(shift_of, labels), strict=True))
+    return {label: shift for label, shift in shifts.items() if shift is not None}
+
+
+def _window(label: int, occupied: Occupancy) -> _Window:
+    grid = occupied.grid
+    entries = occupied.of(label)
+    fraction = occupied.fraction[entries]
+    ijk = np.array(np.unravel_index(occupied.voxel[entries], grid.shape))
+    sigma = PSF_MM / 2.355 / grid.spacing_mm
+    margin = np.ceil(NEAR_MM / grid.spacing_mm + 3 * sigma).astype(int)
+    low = np.maximum(ijk.min(axis=1) - margin, 0)
+    high = np.minimum(ijk.max(axis=1) + margin + 1, grid.shape)
+    box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+    own = np.zeros(high - low, np.float32)
+    own[tuple(ijk - low[:, None])] = fraction
+    near = ndimage.distance_transform_edt(own < 0.1, sampling=grid.spacing_mm) <= NEAR_MM
+    mostly = own >= min(0.5, 0.75 * float(own.max()))
+    place = grid.mm(np.average(ijk, axis=1, weights=fraction))
+    return _Window(box, ndimage.gaussian_filter(own, sigma, mode="constant"), near, mostly, place)
+
+
+def _blurred(image: F32, sigma: Array) -> F32:
+    """Blurred in the box that holds something, 0 elsewhere."""
+    found = np.zeros_like(image)
+    used = [np.flatnonzero(image.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    if all(one.size for one in used):
+        box = tuple(slice(one[0], one[-1] + 1) for one in used)
+        found[box] = ndimage.gaussian_filter(image[box], sigma, mode="constant")
+    return found
+
+
+def _usual_uptake(pet: Volume, occupied: Occupancy, motion: Array) -> float:
+    """Median SUV of voxels mostly of bone, with the PET where `motion` says."""
+    voxel, fraction = occupied.total()
+    inside = voxel[fraction >= min(0.5, float(fraction.max(initial=0.5)))]
+    place = pet.grid.mm(np.array(np.unravel_index(inside, pet.grid.shape)).T)
+    value, known = _sampled(pet, place @ motion[:3, :3].T + motion[:3, 3])
+    return float(np.median(value[known])) if known.any() else 0.0
+
+
+def _sampled(pet: Volume, mm: Array) -> tuple[Array, Mask]:
+    """The PET at places (n, 3), and which of them lie in it."""
+    ijk = pet.grid.ijk(mm)
+    known = np.all((ijk >= 0) & (ijk <= np.array(pet.grid.shape) - 1), axis=1)
+    return ndimage.map_coordinates(pet.data, ijk.T, np.float64, order=1, mode="nearest"), known
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """One bone and its surroundings, point by point: what the PET is predicted from."""
+
+    pet: Volume
+    window: _Window
+    usual: float
+    motion: Array
+    here: tuple[npt.NDArray[np.int64], ...]  # indices in the window's box
+    mm: Array  # (n, 3) places in the CT
+    design: Array  # (n, k) parts; the bone itself comes first
+    slopes: tuple[Array, ...]  # (n, 3) per mm, of the first parts
+
+    @classmethod
+    def of(cls, pet: Volume, window: _Window, maps: list[F32], motion: Array, usual: float) -> _Fit | None:
+        """None where too little is to be seen. `maps`: bone, other bones, soft tissue, fat, gas."""
+        grid = pet.grid
+        inside = np.argwhere(window.near)
+        if len(inside) < LEAST_VOXELS:
+            return None
+        here = tuple(inside.T)
+        parts = [one[here].astype(np.float64) for one in maps]
+        kept = [n for n, part in enumerate(parts) if n == 0 or part.sum() > 0.01 * len(inside)]
+        mm = grid.mm(inside + np.array([s.start for s in window.box]))
+        per_mm = np.linalg.inv(grid.mm_from_ijk[:3, :3])
+        slopes = tuple(gradient(maps[n])[here] @ per_mm for n in kept)
+        # Soft tissue is not uniform, and a slope of it is no edge.
+        away = (mm - window.place_mm) / NEAR_MM
+        trend = [away * parts[2][:, None]] if 2 in kept else []
+        design = np.concatenate([np.stack([parts[n] for n in kept], axis=1), *trend], axis=1)
+        return cls(pet, window, usual, motion, here, mm, design, slopes)
+
+    def seen_at(self, shift: Array) -> tuple[Array, Mask]:
+        """PET at the points moved by `shift` (in the CT's frame), and which of them count."""
+        turn, far = self.motion[:3, :3], self.motion[:3, 3]
+        value, known = _sampled(self.pet, (self.mm + shift) @ turn.T + far)
+        mostly = self.window.mostly[self.here] & known
+        level = max(self.usual, float(np.median(value[mostly])) if mostly.any() else 0.0)
+        hot = np.zeros(self.window.near.shape, bool)
+        hot[self.here] = value > HOT * level
+        if hot.any():
+            reach = int(np.ceil(HOT_REACH_MM / self.pet.grid.spacing_mm.mean()))
+            known &= ~ndimage.binary_dilation(hot, iterations=reach)[self.here]
+        return value, known
+
+    def amounts(self, value: Array, weight: Array) -> tuple[Array, Array]:
+        """Uptake of each part, and Huber's weights by what is left (times those that are 0)."""
+        root = np.sqrt(weight)
+        amount = np.linalg.lstsq(self.design * root[:, None], value * root, rcond=None)[0].astype(np.float64)
+        rest = np.abs(value - self.design @ amount)
+        spread = max(2.5 * 1.4826 * float(np.median(rest[weight > 0])), 1e-6)
+        return amount, np.where(weight > 0, np.minimum(1.0, spread / np.maximum(rest, 1e-9)), 0.0)
+
+    def uptake(self) -> float:
+        """What the bone takes up, freed of blur, where the PET is now; not below 0."""
+        value, known = self.seen_at(np.zeros(3))
+        if known.sum() < LEAST_VOXELS:
+            return self.usual
+        _, weight = self.amounts(value, known.astype(float))
+        amount, _ = self.amounts(value, weight)
+        return max(float(amount[0]), 0.0)
+
+    def shift(self) -> Shift | None:
+        """Gauss-Newton to the shift at which the prediction fits; None where too little is left to see."""
+        moved = np.zeros(3)
+        weight = np.ones(len(self.mm))
+        for _ in range(STEPS):
+            value, known = self.seen_at(moved)
+            if known.sum() < LEAST_VOXELS:
+                return None
+            amount, weight = self.amounts(value, np.where(known, np.maximum(weight, 1e-3), 0.0))
+            slope = sum(a * s for a, s in zip(amount, self.slopes, strict=False))
+            full = np.concatenate([self.design, -slope], axis=1)
+            scale = np.sqrt((full**2).mean(axis=0)).clip(1e-9)
+            full /= scale
+            weighted = full * weight[:, None]
+            step = _solved(full.T @ weighted, weighted.T @ value)[-3:] / scale[-3:]
+            length = float(np.linalg.norm(step))
+            moved = moved + step * min(1.0, 4.0 / max(length, 1e-9))
+            if length < 0.03:
+                break
+        covariance = _jackknife(list(self._blocks(full, value, weight)))
+        if covariance is None:
+            return None
+        covariance = covariance / np.outer(scale[-3:], scale[-3:])
+        turn, far = self.motion[:3, :3], self.motion[:3, 3]
+        place = self.window.place_mm
+        return Shift(place, turn @ (place + moved) + far - place, turn @ covariance @ turn.T)
+
+    def _blocks(self, full: Array, value: Array, weight: Array) -> Iterator[tuple[Array, Array]]:
+        """Normal matrix and right-hand side of each cube that holds points which count."""
+        cube = np.floor((self.mm - self.mm.min(axis=0)) / BLOCK_MM).astype(int)
+        number = np.ravel_multi_index(tuple(cube.T), tuple(cube.max(axis=0) + 1))
+        order = np.argsort(number, kind="stable")
+        starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+        for part in np.split(order, starts[1:]):
+            if weight[part].any():
+                weighted = full[part] * weight[part, None]
+                yield full[part].T @ weighted, weighted.T @ value[part]
+
+
+def _solved(normal: Array, side: Array) -> Array:
+    """Answer of normal equations; a part that nothing shows stays where it is."""
+    return np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(len(normal)), side)
+
+
+def _jackknife(blocks: list[tuple[Array, Array]]) -> Array | None:
+    """(3, 3) covariance of the last three unknowns, by leaving out one block after the other.
+
+    It is widened to Student's t with as many degrees of freedom as there are blocks that carry the answer,
+    less one. None where there are too few of them.
+    """
+    if len(blocks) < LEAST_BLOCKS:
+        return None
+    normals, sides = (np.array(one) for one in zip(*blocks, strict=True))
+    normal, side = normals.sum(axis=0), sides.sum(axis=0)
+    normal = normal + 1e-9 * np.trace(normal) * np.eye(len(normal))
+    without = np.linalg.solve(normal - normals, (side - sides)[..., None])[:, -3:, 0]
+    away = without - np.linalg.solve(normal, side)[-3:]
+    n = len(blocks)
+    # Few of them may carry it all (Satterthwaite).
+    share = (away**2).sum(axis=1)
+    carried = float(share.sum() ** 2 / max(float((share**2).sum()), 1e-30))
+    wider = float(student.ppf(0.975, max(carried - 1, 1.0))) / 1.96
+    return np.asarray((n - 1) / n * away.T @ away * wider**2)
