@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,17 +28,23 @@ Mask = npt.NDArray[np.bool_]
 
 NEAR_MM = 16.0
 """What surrounds a bone and is compared with it."""
-PSF_MM = 6.5
+PSF_MM = 8.0
 """FWHM of the prediction. A wrong one makes the fit worse; it displaces nothing."""
 HOT = 2.0
 """Voxels above this multiple of the bone's usual uptake are left out."""
-HOT_REACH_MM = 12.0
-"""And those as near to them as this, about two widths of the blur."""
+HOT_REACH_MM = 16.0
+"""And those as near to them as this: a tumour's rim is no edge of a bone."""
 BLOCK_MM = 24.0
 """Edge of the cubes whose residuals count as independent of each other's."""
-STEPS = 8
+STEPS = 10
+WANDERING_MM = 2.0
+"""A search whose last step is longer has found nothing."""
 THREADS = 2
+SHOWN = 0.5
+"""Voxels of whose surroundings less is known are left out."""
 LEAST_VOXELS = 60
+LEAST_SLOPE = 2e-3
+"""Change of the prediction per mm, in parts of bone's usual uptake, below which there is nothing to see."""
 LEAST_BLOCKS = 3
 
 
@@ -79,13 +85,20 @@ def bone_shifts(pet: Volume, occupied: Occupancy, around: Tissues, motion: Array
     skeleton = np.zeros(grid.shape, np.float32)
     for window in windows.values():
         skeleton[window.box] += window.own
+    # At the rim of the CT, which is no edge of anything, what is known stands for what is not.
+    known = skeleton + sum(soft)
+    shown = known > SHOWN
+    whole = np.where(shown, 1 / np.maximum(known, SHOWN), 0).astype(np.float32)
+    soft = [one * whole for one in soft]
+    skeleton *= whole
+    windows = {label: replace(w, own=w.own * whole[w.box]) for label, w in windows.items()}
     usual = _usual_uptake(pet, occupied, motion)
 
     # First what each bone takes up, so that it is seen as it is where it is another's neighbour.
     def fit_of(label: int, bones: F32, own: np.float32) -> _Fit | None:
         window = windows[label]
         maps = [window.own, bones[window.box] - own * window.own, *(one[window.box] for one in soft)]
-        return _Fit.of(pet, window, maps, motion, usual)
+        return _Fit.of(pet, window, maps, shown[window.box], motion, usual)
 
     def uptake_of(label: int) -> np.float32:
         fit = fit_of(label, skeleton, np.float32(1))
@@ -163,21 +176,23 @@ class _Fit:
     slopes: tuple[Array, ...]  # (n, 3) per mm, of the first parts
 
     @classmethod
-    def of(cls, pet: Volume, window: _Window, maps: list[F32], motion: Array, usual: float) -> _Fit | None:
+    def of(
+        cls, pet: Volume, window: _Window, maps: list[F32], shown: Mask, motion: Array, usual: float
+    ) -> _Fit | None:
         """None where too little is to be seen. `maps`: bone, other bones, soft tissue, fat, gas."""
         grid = pet.grid
-        inside = np.argwhere(window.near)
+        inside = np.argwhere(window.near & shown)
         if len(inside) < LEAST_VOXELS:
             return None
         here = tuple(inside.T)
         parts = [one[here].astype(np.float64) for one in maps]
-        kept = [n for n, part in enumerate(parts) if n == 0 or part.sum() > 0.01 * len(inside)]
+        kept = [n for n, part in enumerate(parts) if n == 0 or part.max() > 1e-3]
         mm = grid.mm(inside + np.array([s.start for s in window.box]))
         per_mm = np.linalg.inv(grid.mm_from_ijk[:3, :3])
         slopes = tuple(gradient(maps[n])[here] @ per_mm for n in kept)
-        # Soft tissue is not uniform, and a slope of it is no edge.
+        # Soft tissue and fat are not uniform, and a slope of them is no edge.
         away = (mm - window.place_mm) / NEAR_MM
-        trend = [away * parts[2][:, None]] if 2 in kept else []
+        trend = [away * parts[n][:, None] for n in kept if n in (2, 3)]
         design = np.concatenate([np.stack([parts[n] for n in kept], axis=1), *trend], axis=1)
         return cls(pet, window, usual, motion, here, mm, design, slopes)
 
@@ -215,7 +230,7 @@ class _Fit:
         """Gauss-Newton to the shift at which the prediction fits; None where too little is left to see."""
         moved = np.zeros(3)
         weight = np.ones(len(self.mm))
-        for _ in range(STEPS):
+        for count in range(STEPS):
             value, known = self.seen_at(moved)
             if known.sum() < LEAST_VOXELS:
                 return None
@@ -223,17 +238,22 @@ class _Fit:
             slope = sum(a * s for a, s in zip(amount, self.slopes, strict=False))
             full = np.concatenate([self.design, -slope], axis=1)
             scale = np.sqrt((full**2).mean(axis=0)).clip(1e-9)
+            if scale[-3:].max() <= max(LEAST_SLOPE * self.usual, 1e-8):
+                return None
             full /= scale
             weighted = full * weight[:, None]
             step = _solved(full.T @ weighted, weighted.T @ value)[-3:] / scale[-3:]
             length = float(np.linalg.norm(step))
-            moved = moved + step * min(1.0, 4.0 / max(length, 1e-9))
+            step *= min(1.0, 4.0 / max(length, 1e-9)) * (0.5 if count > STEPS / 2 else 1.0)
+            moved = moved + step
             if length < 0.03:
                 break
+        if length > WANDERING_MM:
+            return None
         covariance = _jackknife(list(self._blocks(full, value, weight)))
         if covariance is None:
             return None
-        covariance = covariance / np.outer(scale[-3:], scale[-3:])
+        covariance = covariance / np.outer(scale[-3:], scale[-3:]) + np.outer(step, step)
         turn, far = self.motion[:3, :3], self.motion[:3, 3]
         place = self.window.place_mm
         return Shift(place, turn @ (place + moved) + far - place, turn @ covariance @ turn.T)

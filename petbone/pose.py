@@ -26,8 +26,10 @@ BLURS_MM = (40.0, 24.0, 14.0)
 """FWHM, one after the other: the wide ones catch motions of centimetres."""
 HOT = 2.0
 """What is hotter than this multiple of bone (or of soft tissue, where that is hotter) is left out."""
-PRIOR_MM, PRIOR_DEG = 5.0, 2.0
+PRIOR_MM, PRIOR_DEG = 4.0, 2.0
 """What is expected before anything is seen, as standard deviations: patients rarely move by a centimetre."""
+LEAST_NOISE = 0.01
+"""No picture of the PET is predicted better than to this part of its mean."""
 STEPS = 12
 POINTS = 30_000
 """Voxels that a step looks at, drawn evenly from those near the body."""
@@ -181,7 +183,8 @@ def _fitted(scale: _Scale, motion: Array, middle: Array) -> Array:
         full = np.concatenate([design, -slope, -turning], axis=1)
         normal = full.T @ (full * weight[:, None])
         side = (full * weight[:, None]).T @ value
-        noise = alike * float((weight * rest**2).sum() / weight.sum())
+        least = (LEAST_NOISE * float(np.abs(value).mean())) ** 2 + 1e-12
+        noise = alike * max(float((weight * rest**2).sum() / weight.sum()), least)
         normal, side = normal / noise, side / noise
         normal[np.diag_indices(len(normal))] *= 1 + 1e-6
         normal[-6:, -6:] += prior_precision()

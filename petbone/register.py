@@ -30,6 +30,9 @@ FLOOR_VOXELS = 0.02
 """Standard deviation along an axis below which no shift is claimed to be known, in voxels of the PET."""
 DECILES = (0.5, 0.9)
 LEAST_BONES = 1
+LEAST_GAIN = 1 / 3
+MANY_BONES, SPREAD_OF_FEW_MM = 10, 2.0
+"""How far bones depart from the whole is judged from ten of them or more; of fewer it is taken as this."""
 WORST_SD_MM = 8.0
 """A bone whose shift is less sure than this tells nothing, and has none."""
 
@@ -86,7 +89,8 @@ class Alignment:
         """Whether the whole may be moved, and why: the rule of ``--align rigid``.
 
         It may where over the bones its motion is (root mean square) at least half a voxel of the PET, more
-        than its own 95 % uncertainty there, and leaves the bones' shifts smaller than they are.
+        than its own 95 % uncertainty there, and leaves the bones' shifts smaller by at least a third: where
+        they disagree, one motion is no answer.
         """
         at = [self.by_whole(shift.place_mm) for shift in self.bones.values()]
         moved = _rms(shift.mm for shift in at)
@@ -98,7 +102,7 @@ class Alignment:
             return False, f"{said}: less than half a voxel of the PET ({self.voxel_mm / 2:.1f} mm)"
         if moved <= unsure:
             return False, f"{said}: less than its uncertainty"
-        if after >= before:
+        if after > before * (1 - LEAST_GAIN):
             return False, f"{said}: bones would lie {after:.1f} mm off instead of {before:.1f} mm"
         return True, f"{said}; bones lie {before:.1f} mm off without it, {after:.1f} mm with it"
 
@@ -142,7 +146,7 @@ def _whole(found: dict[int, Shift], voxel_mm: float) -> Alignment:
         side -= prior_precision() @ parameters(motion, middle)
         motion = rigid(np.linalg.solve(normal, side), middle) @ motion
         rest = place + mm - (place @ motion[:3, :3].T + motion[:3, 3])
-        spread = _spread(rest, own)
+        spread = _spread(rest, own) if len(found) >= MANY_BONES else max(_spread(rest, own), SPREAD_OF_FEW_MM)
     pull = prior_precision() @ parameters(motion, middle)
     covariance = _of_groups(list(found), levers, inverse * weight[:, None, None], normal, rest, pull)
     covariance[:3, :3] += (FLOOR_VOXELS * voxel_mm) ** 2 * np.eye(3)
