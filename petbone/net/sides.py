@@ -10,14 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from petbone.anatomy import BY_NAME
-from petbone.net.coarse import F32, block_means, canonical
+from petbone.thinned import Thinned, thinned
 from petbone.volume import Volume
 
-STEP_MM = 5.0
 SOLID_HU = (30.0, 220.0)  # after a blur; with and without contrast medium
 DEEP_MM = 28.0  # from all that is not solid
 ASIDE_MM = 15.0  # of the middle of the spine
@@ -44,32 +42,6 @@ class Sides:
 
     left: float
     right: float
-
-
-@dataclass(frozen=True, eq=False)
-class Thinned:
-    """A CT and its bones on a grid of about `STEP_MM`, x to the right, y to the front."""
-
-    hu: F32
-    labels: npt.NDArray[np.generic]
-    spacing_mm: npt.NDArray[np.float64]
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of a voxel."""
-        return float(np.prod(self.spacing_mm)) / 1000
-
-
-def thinned(ct: Volume, bones: Volume) -> Thinned:
-    """`bones` on the grid of `ct`, as a network or anybody named them."""
-    view, grid, _, _ = canonical(ct)
-    labels, _, _, _ = canonical(bones)
-    skip = np.maximum(STEP_MM / 2 // grid.spacing_mm, 1).astype(int)
-    thin = tuple(slice(None, None, int(n)) for n in skip)
-    factor = np.maximum(np.round(STEP_MM / (grid.spacing_mm * skip)), 1).astype(int)
-    hu = block_means(view[thin], (int(factor[0]), int(factor[1]), int(factor[2])))
-    labels = labels[thin][tuple(slice(None, None, int(n)) for n in factor)]
-    return Thinned(hu, labels, grid.spacing_mm * skip * factor)
 
 
 def liver_ml(scan: Thinned) -> Sides:
