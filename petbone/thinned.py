@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from petbone.resample import resample
-from petbone.volume import Grid, Volume
+from petbone.volume import Box, Grid, Unit, Volume
 
 F32 = npt.NDArray[np.float32]
 AIR_HU = -1000.0
 STEP_MM = 5.0
+MAX_TILT_DEG = 3.0
 
 
 def canonical(volume: Volume) -> tuple[npt.NDArray[np.generic], Grid, tuple[int, ...], tuple[int, ...]]:
@@ -95,20 +97,44 @@ class Thinned:
         """Volume of a voxel."""
         return self.grid.voxel_ml
 
+    def cropped(self, box: Box) -> Thinned:
+        """The part inside `box`."""
+        return Thinned(self.hu[box], self.labels[box], self.grid.cropped(box))
+
+    def solid_depth_mm(self, hu: tuple[float, float]) -> npt.NDArray[np.float64]:
+        """How far each voxel is from what is bone or, after a blur, not between two HU."""
+        smooth = ndimage.gaussian_filter(self.hu, 4.0 / self.spacing_mm)
+        solid = (smooth > hu[0]) & (smooth < hu[1]) & (self.labels == 0)
+        return np.asarray(ndimage.distance_transform_edt(solid, sampling=self.spacing_mm))
+
 
 def thinned(ct: Volume, bones: Volume) -> Thinned:
     """Means of blocks of the CT, and the label of `bones` (on any grid of its frame) in the middle of each.
 
-    To spare memory's bandwidth, voxels smaller than half a step are not all looked at.
+    Of voxels smaller than half a step not all are looked at: it is reading them that takes the time.
     """
     view, grid, _, _ = canonical(ct)
     skip = np.maximum(STEP_MM / 2 // grid.spacing_mm, 1).astype(int)
     thin = view[tuple(slice(None, None, int(n)) for n in skip)]
     factor = np.maximum(np.round(STEP_MM / (grid.spacing_mm * skip)), 1).astype(int)
     hu = block_means(thin, (int(factor[0]), int(factor[1]), int(factor[2])))
-    # The middle of a block is that of its voxels that were looked at; the last may hold fewer, and lies
-    # within a block of there.
+    # The middle of a block is that of the voxels that were looked at.
     turn = np.diag([*(skip * factor).astype(float), 1.0])
     turn[:3, 3] = skip * (factor - 1) / 2
     coarse = Grid((hu.shape[0], hu.shape[1], hu.shape[2]), grid.mm_from_ijk @ turn)
     return Thinned(hu, resample(bones, coarse).data, coarse)
+
+
+def upright(scan: Thinned, bones: Volume) -> Thinned:
+    """The same along the axes of the world; as it is where its own are within `MAX_TILT_DEG` of them."""
+    directions = scan.grid.mm_from_ijk[:3, :3] / scan.spacing_mm
+    if np.degrees(np.arccos(np.diag(directions).clip(-1, 1))).max() <= MAX_TILT_DEG:
+        return scan
+    corners = scan.grid.corners_mm()
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    count = np.ceil((high - low) / STEP_MM).astype(int)
+    matrix = np.diag([STEP_MM, STEP_MM, STEP_MM, 1.0])
+    matrix[:3, 3] = low + STEP_MM / 2
+    grid = Grid((int(count[0]), int(count[1]), int(count[2])), matrix)
+    hu = resample(Volume(scan.hu, scan.grid, Unit.HU), grid).data
+    return Thinned(hu, resample(bones, grid).data, grid)

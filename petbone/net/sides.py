@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from petbone.anatomy import BY_NAME
 from petbone.thinned import Thinned, thinned
@@ -55,9 +54,7 @@ def liver_ml(scan: Thinned) -> Sides:
         (np.arange(n) - np.median(middle[:, axis])) * spacing[axis]
         for axis, n in enumerate(scan.hu.shape[:2])
     )
-    smooth = ndimage.gaussian_filter(scan.hu, 4.0 / spacing)
-    solid = (smooth > SOLID_HU[0]) & (smooth < SOLID_HU[1]) & (scan.labels == 0)
-    deep = (ndimage.distance_transform_edt(solid, sampling=spacing) > DEEP_MM)[:, :, rows]
+    deep = (scan.solid_depth_mm(SOLID_HU) > DEEP_MM)[:, :, rows]
     deep &= (y > FRONT_MM)[None, :, None]
     left, right = (np.count_nonzero(deep[side]) for side in (x < -ASIDE_MM, x > ASIDE_MM))
     return Sides(float(left * scan.voxel_ml), float(right * scan.voxel_ml))
