@@ -18,14 +18,16 @@ from petbone.anatomy import BY_NAME
 from petbone.thinned import Thinned, thinned, upright
 from petbone.volume import Box, Grid, Unit, Volume
 
-TISSUES = ("liver", "muscle")
+TISSUES = {"liver": "the liver", "muscle": "muscle"}
+"""What a rule may lean on, and how it is spoken of."""
+
 Array = npt.NDArray[np.float64]
 
 SPHERE_RADIUS_MM = 15.0  # PERCIST: a sphere of 3 cm diameter in the right lobe
 LIVER_HU = (20.0, 220.0)  # after a blur; more than water, with and without contrast medium
-LIVER_DEEP_MM = 28.0  # the sphere, and what the PET and breathing blur round it; more than a kidney has
+LIVER_DEEP_MM = 30.0  # the sphere, and what the PET and breathing blur round it; more than a kidney has
 LIVER_ASIDE_MM = 45.0  # to the right of the middle of the spine: beyond heart and great vessels
-LIVER_FRONT_MM = -30.0  # of the middle of the vertebrae: what lies behind is muscle of the back
+LIVER_FRONT_MM = 0.0  # of the middle of the vertebrae, arches and all: what lies behind is muscle of the back
 SLAB_MM = 80.0  # more than any place is deep
 LIVER_LEVELS = ("T8", "T9", "T10", "T11", "T12", "L1", "L2")
 
@@ -63,8 +65,8 @@ class Reference:
         if abs(apart) <= MEDIAN_APART:
             return None
         return (
-            f"the median SUV of the {self.tissue} ({self.median:.3g}) lies {100 * apart:+.0f} % from the "
-            f"mean ({self.mean:.3g}) on which thresholds lean: disease in it? Look at {self.places}"
+            f"the median SUV of {TISSUES[self.tissue]} ({self.median:.3g}) lies {100 * apart:+.0f} % from "
+            f"the mean ({self.mean:.3g}) on which thresholds lean: disease in it? Look at {self.places}"
         )
 
     @property
@@ -135,18 +137,21 @@ def _deepest_right(scan: Thinned, pet: Grid) -> Array | str:
     beside = (ahead > LIVER_FRONT_MM) & (mm[:, 2] >= spine[:, 2].min()) & (mm[:, 2] <= spine[:, 2].max())
     on_right = np.where(beside & (aside > LIVER_ASIDE_MM), deep, 0.0)
     right, left = (float(d.max(initial=0)) for d in (on_right, deep[beside & (aside < -LIVER_ASIDE_MM)]))
+    if left > max(right, LIVER_DEEP_MM):
+        return (
+            f"tissue is solid to a greater depth left of the spine ({left:.0f} mm) than right of it "
+            f"({right:.0f} mm): left and right may be swapped, or the liver is not in the field"
+        )
     if right < LIVER_DEEP_MM:
         return (
             f"nothing right of the spine at T8 to L2 lies {LIVER_DEEP_MM:g} mm deep in solid tissue "
             f"({right:.0f} mm at most): the liver is not in the field, small, or fatty (below "
             f"{LIVER_HU[0]:g} HU)"
         )
-    if left > right:
-        return (
-            f"tissue is solid to a greater depth left of the spine ({left:.0f} mm) than right of it "
-            f"({right:.0f} mm): left and right may be swapped"
-        )
-    on_right[~_sphere_inside(pet, mm)] = 0
+    # In the same organ, even where its middle is outside of the PET.
+    organs, _ = ndimage.label(depth >= LIVER_DEEP_MM)
+    organ = organs[tuple(ijk.T)]
+    on_right[(organ != organ[on_right.argmax()]) | ~_sphere_inside(pet, mm)] = 0
     best = int(on_right.argmax())
     if on_right[best] < LIVER_DEEP_MM:
         return "the liver lies outside the PET, or at its border"

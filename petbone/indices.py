@@ -24,7 +24,7 @@ from petbone.anatomy import (
     SPINE_AND_RIB_VARIANTS,
     STANDARD_VOLUME_ML,
 )
-from petbone.background import NoReference, Reference
+from petbone.background import TISSUES, NoReference, Reference
 from petbone.completeness import Seen
 from petbone.hotspots import HotspotRule, absolute, against, core, find_hotspots
 from petbone.resample import Occupancy
@@ -193,9 +193,9 @@ def _resolved(index: Index, references: Mapping[str, Reference | NoReference]) -
         return index
     found = references[rule.relative_to]
     if isinstance(found, NoReference):
-        return replace(index, missing=f"no reference region in the {found.tissue}: {found.reason}")
+        return replace(index, missing=f"no reference region in {TISSUES[found.tissue]}: {found.reason}")
     spread = f" + {rule.sd_multiple:g} x its SD ({found.sd:.3g})" if rule.sd_multiple else ""
-    mean = f"the mean SUV of the {found.tissue} ({found.mean:.3g})"
+    mean = f"the mean SUV of {TISSUES[found.tissue]} ({found.mean:.3g})"
     said = f"The threshold is {rule.threshold:g} x {mean}{spread}."
     return replace(index, rule=against(rule, found), note=f"{said} {index.note}".strip())
 

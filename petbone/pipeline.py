@@ -243,7 +243,7 @@ def measure(
     indices, (index,) = resolved(indices, references), resolved((index,), references)
     if index.missing:
         raise InputError(
-            f"{index.name} finds no hotspots in the {tracer} PET: {index.missing}; "
+            f"{index.name} cannot be measured in the {tracer} PET: {index.missing}; "
             + ("give a CT, too (petbone run CT PET --bones MASK), or " if ct is None else "")
             + "choose another index with --index"
         )
