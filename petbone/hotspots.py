@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from petbone.anatomy import SKELETON_49, SPINE_AND_RIB_VARIANTS
+from petbone.background import Reference
 from petbone.components import connected
 from petbone.resample import Occupancy
 from petbone.volume import Box, Unit, Volume
@@ -40,7 +41,8 @@ class HotspotRule:
       of 70 % of SUVmax, without voxels above SUV 2.5 (Oprea-Lager).
 
     `relative_to`: empty, and `threshold` is an SUV; or ``bone``, and it is a multiple of the patient's own
-    bone (`bone_background`), with which `absolute` turns the rule into one of SUV.
+    bone (`bone_background`), with which `absolute` turns the rule into one of SUV; or ``liver`` or
+    ``muscle``, and the threshold is `threshold` x mean + `sd_multiple` x SD of that tissue (`against`).
 
     `split`: a hotspot with several peaks is parted where the saddle between two lies at least this share
     below the lower one, along the valley (`foci.parted`); 0: never.
@@ -56,7 +58,8 @@ class HotspotRule:
     connectivity: Literal[6, 18, 26] = 26
     min_volume_ml: float = 0.0
     split: float = 0.0
-    relative_to: Literal["", "bone"] = ""
+    relative_to: Literal["", "bone", "liver", "muscle"] = ""
+    sd_multiple: float = 0.0
     bones: tuple[int, ...] = SKELETON_49 + SPINE_AND_RIB_VARIANTS
 
     def __post_init__(self) -> None:
@@ -66,8 +69,15 @@ class HotspotRule:
             raise ValueError(f"rule {self.name}: operator must be >= or >, got {self.operator!r}")
         if self.method not in ("fixed", "fraction_of_max", "a50"):
             raise ValueError(f"rule {self.name}: unknown method {self.method!r}")
-        if self.relative_to not in ("", "bone"):
-            raise ValueError(f"rule {self.name}: relative_to must be bone or empty, got {self.relative_to!r}")
+        if self.relative_to not in ("", "bone", "liver", "muscle"):
+            raise ValueError(
+                f"rule {self.name}: relative_to must be bone, liver, muscle or empty, "
+                f"got {self.relative_to!r}"
+            )
+        if not (np.isfinite(self.sd_multiple) and self.sd_multiple >= 0):
+            raise ValueError(f"rule {self.name}: sd_multiple must not be negative, got {self.sd_multiple}")
+        if self.sd_multiple and self.relative_to not in ("liver", "muscle"):
+            raise ValueError(f"rule {self.name}: sd_multiple needs relative_to liver or muscle")
         if self.relative_to and self.threshold <= 0:
             raise ValueError(f"rule {self.name}: a multiple above 0 is needed, got {self.threshold}")
         if self.connectivity not in (6, 18, 26):
@@ -111,13 +121,31 @@ def bone_background(suv: Volume, bones: Occupancy, labels: tuple[int, ...]) -> f
 
 
 def absolute(rule: HotspotRule, suv: Volume, bones: Occupancy) -> HotspotRule:
-    """The rule with its threshold as an SUV. Without bone, or where it takes up nothing, nothing is hot."""
+    """The rule with its threshold as an SUV. Without bone, or where it takes up nothing, nothing is hot.
+
+    Raises ValueError for a rule relative to another tissue than bone: `against` resolves it.
+    """
     if not rule.relative_to:
         return rule
+    if rule.relative_to != "bone":
+        raise ValueError(f"rule {rule.name}: the {rule.relative_to} must be read before hotspots are found")
     background = bone_background(suv, bones, rule.bones)
     out_of_reach = float(np.finfo(np.float32).max)
     threshold = rule.threshold * background if background and background > 0 else out_of_reach
     return replace(rule, threshold=threshold, relative_to="")
+
+
+def against(rule: HotspotRule, reference: Reference) -> HotspotRule:
+    """The rule with its threshold as an SUV: `threshold` x mean + `sd_multiple` x SD of its tissue.
+
+    PERCIST's form is 1.5 x mean + 2 x SD of the liver. Raises ValueError when `reference` is another tissue.
+    """
+    if rule.relative_to != reference.tissue:
+        raise ValueError(
+            f"rule {rule.name} is relative to {rule.relative_to or 'nothing'}, not to {reference.tissue}"
+        )
+    threshold = rule.threshold * reference.mean + rule.sd_multiple * reference.sd
+    return replace(rule, threshold=threshold, relative_to="", sd_multiple=0.0)
 
 
 def find_hotspots(suv: Volume, bones: Occupancy, rule: HotspotRule) -> Volume:

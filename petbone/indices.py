@@ -7,7 +7,7 @@ the grid of the PET, every voxel counting by the part of it that bone fills.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Literal, get_args
@@ -24,8 +24,9 @@ from petbone.anatomy import (
     SPINE_AND_RIB_VARIANTS,
     STANDARD_VOLUME_ML,
 )
+from petbone.background import TISSUES, NoReference, Reference
 from petbone.completeness import Seen
-from petbone.hotspots import HotspotRule, absolute, core, find_hotspots
+from petbone.hotspots import HotspotRule, absolute, against, core, find_hotspots
 from petbone.resample import Occupancy
 from petbone.volume import Volume
 from petbone.whole import bsi_percent, bsi_weights, merged, whole_amount, whole_ml
@@ -71,9 +72,13 @@ class Index:
     rule: HotspotRule | None
     reference: str
     note: str
+    missing: str = ""  # why it can have no value, though it has a rule
 
 
-_RULE_KEYS = ("operator", "method", "fraction", "connectivity", "min_volume_ml", "split", "relative_to")
+_RULE_KEYS = (
+    *("operator", "method", "fraction", "connectivity", "min_volume_ml", "split"),
+    *("relative_to", "sd_multiple"),
+)
 _KEYS = {"name", "tracer", "statistic", "unit", "threshold", "bones", "reference", "note", *_RULE_KEYS}
 
 
@@ -172,6 +177,29 @@ def choose_index(indices: Iterable[Index], tracer: str, name: str | None) -> tup
     )
 
 
+def resolved(
+    indices: Iterable[Index], references: Mapping[str, Reference | NoReference]
+) -> tuple[Index, ...]:
+    """The indices with thresholds relative to liver or muscle as SUV, `references` being by tissue.
+
+    Where the tissue could not be read, `missing` says why. The threshold's origin is told in the note.
+    """
+    return tuple(_resolved(index, references) for index in indices)
+
+
+def _resolved(index: Index, references: Mapping[str, Reference | NoReference]) -> Index:
+    rule = index.rule
+    if rule is None or rule.relative_to not in references:
+        return index
+    found = references[rule.relative_to]
+    if isinstance(found, NoReference):
+        return replace(index, missing=f"no reference region in {TISSUES[found.tissue]}: {found.reason}")
+    spread = f" + {rule.sd_multiple:g} x its SD ({found.sd:.3g})" if rule.sd_multiple else ""
+    mean = f"the mean SUV of {TISSUES[found.tissue]} ({found.mean:.3g})"
+    said = f"The threshold is {rule.threshold:g} x {mean}{spread}."
+    return replace(index, rule=against(rule, found), note=f"{said} {index.note}".strip())
+
+
 def index_table(
     indices: Iterable[Index],
     suv: Volume,
@@ -196,7 +224,9 @@ def index_table(
         row["note"] = _note(index, tracer)
         row["denominator_ml"] = float(fraction.sum() * suv.grid.voxel_ml) if voxel.size else None
         row["denominator_seen_fraction"] = seen_fraction(index.labels, seen)
-        if index.rule is not None:
+        if index.missing:
+            row["note"] = f"No value: {index.missing}. {row['note']}".strip()
+        elif index.rule is not None:
             rule = absolute(index.rule, suv, bones)
             # Two indices of one rule (FTV10 and TLF10) share the search.
             key = replace(rule, name="")

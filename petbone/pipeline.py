@@ -15,12 +15,13 @@ import pandas as pd
 import petbone
 from petbone import alignment
 from petbone.anatomy import BY_ID, LOW_CONFIDENCE, SPINE_AND_RIB_VARIANTS, unsure_name
+from petbone.background import TISSUES, NoReference, Reference, reference_regions
 from petbone.burden import DEFINITIONS, bone_table, hotspot_hu, hotspot_table
 from petbone.case import CaseResult, PetResult
 from petbone.completeness import Seen, what_was_seen
 from petbone.errors import InputError, ResourceError, UsageError
-from petbone.hotspots import absolute, find_hotspots, left_out_ml
-from petbone.indices import Index, choose_index, index_table, parse_indices, published_indices
+from petbone.hotspots import HotspotRule, absolute, find_hotspots, left_out_ml
+from petbone.indices import Index, choose_index, index_table, parse_indices, published_indices, resolved
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.labels import LabelTable
 from petbone.partial_volume import corrected_means, least_hotspot_ml, means_of_bones, regions_of
@@ -149,6 +150,11 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
             },
             "weights": skeleton.weights_sha256,
             "names": skeleton.names(),
+            "reference_regions": {
+                result.tracer: result.facts["reference_regions"]
+                for result in results
+                if "reference_regions" in result.facts
+            },
             "options": _options(files, options),
             "assumptions": list(dict.fromkeys(guesses)),
             "warnings": warnings,
@@ -248,6 +254,17 @@ def measure(
                     suv = moved_frame(suv, moved.pet_mm_from_ct_mm)
                     occupied = occupancy(skeleton.bones, suv.grid)
         told = index.rule  # from here on its threshold is an SUV
+        references = _references(indices, suv, ct, skeleton.bones, steps)
+        indices, (index,) = resolved(indices, references), resolved((index,), references)
+        if index.missing:
+            raise InputError(
+                f"{index.name} cannot be measured in the {tracer} PET: {index.missing}; "
+                + ("give a CT, too (petbone run CT PET --bones MASK), or " if ct is None else "")
+                + "choose another index with --index"
+            )
+        assert index.rule is not None
+        read = [found for found in references.values() if isinstance(found, Reference)]
+        notes += [said for found in read if (said := found.remark())]
         index = replace(index, rule=absolute(index.rule, suv, occupied))
         assert index.rule is not None
         aside = beside.submit(shifted_ranges, suv, skeleton.bones, index.rule, occupied)
@@ -275,9 +292,12 @@ def measure(
         "alignment": alignment.facts_of(lies, options.align),
         "rule": asdict(index.rule)
         | {"bones": index.bones, "reference": index.reference}
-        | ({"multiple_of_bone": told.threshold} if told.relative_to else {}),
+        | ({"multiple_of_bone": told.threshold} if told.relative_to == "bone" else {})
+        | _leaning(told, references),
         "definitions": DEFINITIONS,
     }
+    if references:
+        facts["reference_regions"] = {tissue: asdict(found) for tissue, found in references.items()}
     if options.psf_mm is not None:
         facts["psf_fwhm_mm"] = options.psf_mm
     left = lies.corrected() if lies is not None and facts["alignment"]["applied"] else lies
@@ -287,6 +307,30 @@ def measure(
     if left is not None:
         notes += alignment.notes_of(left, facts["alignment"], skeleton.spoken)
     return PetResult(tracer, suv, hotspots, bones, spots, table, facts, placed), notes
+
+
+def _references(
+    indices: tuple[Index, ...], suv: Volume, ct: Scan | None, bones: Volume, steps: Steps
+) -> dict[str, Reference | NoReference]:
+    """The reference regions that the rules ask for."""
+    asked = {index.rule.relative_to for index in indices if index.rule is not None}
+    tissues = [tissue for tissue in TISSUES if tissue in asked]
+    if not tissues:
+        return {}
+    with steps("reference regions"):
+        return reference_regions(tissues, suv, None if ct is None else ct.volume, bones)
+
+
+def _leaning(rule: HotspotRule, references: dict[str, Reference | NoReference]) -> dict[str, Any]:
+    """What the threshold of a rule leans on, for the report; empty where it is no liver or muscle."""
+    found = references.get(rule.relative_to)
+    if not isinstance(found, Reference):
+        return {}
+    return {
+        "multiple_of_mean": rule.threshold,
+        "multiple_of_sd": rule.sd_multiple,
+        "reference_region": asdict(found),
+    }
 
 
 def tracer_of(pet: Scan) -> str:

@@ -58,7 +58,7 @@ def test_threshold_by_the_patients_own_bone():
     assert not find_hotspots(cold, bones, rule).data.any()
     nothing = Occupancy(grid, np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0))
     assert bone_background(cold, nothing, rule.bones) is None
-    for fields in ({"relative_to": "liver"}, {"threshold": 0.0}):
+    for fields in ({"relative_to": "spleen"}, {"threshold": 0.0}):
         with pytest.raises(ValueError, match="rule x"):
             HotspotRule("x", **({"threshold": 2.0, "relative_to": "bone"} | fields))
 

@@ -12,10 +12,10 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 # From the bottom up: a module may import from its own line and from those above it, never from below.
 LAYERS = [
     {"errors", "volume", "anatomy", "steps", "components"},
-    {"body", "suv", "labels", "resample", "peak", "partial_volume", "case", "audit", "metrics"},
+    {"body", "suv", "labels", "resample", "thinned", "peak", "partial_volume", "case", "audit", "metrics"},
     {"shift", "tissues", "pose", "bone_shift", "register", "alignment"},
     {"io"},
-    {"net", "foci", "hotspots", "completeness"},
+    {"net", "foci", "background", "hotspots", "completeness"},
     {"whole", "burden", "indices", "matching", "followup", "sensitivity"},
     {"report", "phantom"},
     {"pipeline", "results", "progress", "selftest"},

@@ -11,11 +11,12 @@ from scipy.spatial import cKDTree
 from petbone.anatomy import BY_NAME, LOW_CONFIDENCE
 from petbone.io import read_ct, read_labels
 from petbone.labels import LabelTable
-from petbone.net.coarse import Coarse, canonical
+from petbone.net.coarse import Coarse
 from petbone.net.names import Named, name_voxels
 from petbone.net.segment import Segmenter
-from petbone.net.sides import Sides, aorta_ml, liver_ml, side_note, thinned
+from petbone.net.sides import Sides, aorta_ml, liver_ml, side_note
 from petbone.phantom import SMALL, make_patient
+from petbone.thinned import canonical, thinned
 from petbone.volume import Grid, Unit, Volume
 
 LEAST_VOXELS = 8

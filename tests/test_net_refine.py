@@ -11,7 +11,7 @@ from fine_fixtures import TINY_FINE
 from net_fixtures import TINY_NET
 from petbone.net import segment
 from petbone.net.border import BorderRule, Guide, draw_border
-from petbone.net.coarse import Coarse, canonical
+from petbone.net.coarse import Coarse
 from petbone.net.fine import FineNet, build_fine
 from petbone.net.fine_synth import FineSample
 from petbone.net.fine_train import fine_loss
@@ -21,6 +21,7 @@ from petbone.net.segment import Segmenter
 from petbone.net.tiling import TileRule
 from petbone.net.unet import build_unet
 from petbone.net.weights import save_weights
+from petbone.thinned import canonical
 from petbone.volume import Grid, Unit, Volume
 
 CPU = torch.device("cpu")

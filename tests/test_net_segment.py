@@ -13,12 +13,13 @@ from petbone.anatomy import BY_NAME
 from petbone.components import holes_in_slices
 from petbone.errors import InputError
 from petbone.net import border
-from petbone.net.coarse import block_means, canonical, hu_on, net_grid, uncanonical
+from petbone.net.coarse import hu_on, net_grid
 from petbone.net.losses import loss_of
 from petbone.net.segment import Segmenter
 from petbone.net.synth import Synthesizer
 from petbone.net.unet import build_unet
 from petbone.net.weights import save_weights
+from petbone.thinned import block_means, canonical, uncanonical
 from petbone.volume import Grid, Unit, Volume
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -19,9 +19,10 @@ from net_fixtures import TINY_NET
 from petbone.anatomy import BY_NAME
 from petbone.components import label_boxes
 from petbone.net.border import BorderRule, Guide, draw_border, grown, tidy
-from petbone.net.coarse import _look, _windows, block_means, hu_on, net_grid
+from petbone.net.coarse import _look, _windows, hu_on, net_grid
 from petbone.net.pages import kept_pages
 from petbone.net.unet import build_unet, convolved, normalised, pointwise
+from petbone.thinned import block_means
 from petbone.volume import Grid
 
 

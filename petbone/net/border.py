@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from petbone.anatomy import ALL_BONES, BONES
 from petbone.components import connected, holes_in_slices, label_boxes
-from petbone.net.coarse import F32
+from petbone.thinned import F32
 
 Box = tuple[slice, ...]
 Mask = npt.NDArray[np.bool_]

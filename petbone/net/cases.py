@@ -36,8 +36,9 @@ from torch import Tensor
 from petbone.anatomy import ALL_BONES, BONES, BY_NAME
 from petbone.errors import InputError
 from petbone.labels import LabelTable
-from petbone.net.coarse import canonical, hu_on, net_grid
+from petbone.net.coarse import hu_on, net_grid
 from petbone.resample import occupancy
+from petbone.thinned import canonical
 from petbone.volume import Grid, Unit, Volume
 
 STEP_MM = 4.0

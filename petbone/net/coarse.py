@@ -1,8 +1,7 @@
 """What the net says of a CT, on a 4 mm grid.
 
-Terms: the *canonical* view of an array has its axes permuted and flipped so that they run closest to right,
-front, head; it is a view, no copy. The *net grid* is isotropic, along the canonical axes where these are
-within `MAX_TILT_DEG` of RAS and at right angles, along RAS itself otherwise.
+Terms: *canonical* as in `petbone.thinned`. The *net grid* is isotropic, along the canonical axes where these
+are within `MAX_TILT_DEG` of RAS and at right angles, along RAS itself otherwise.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from scipy import ndimage, sparse, special
 
 from petbone.anatomy import BONES, BY_NAME
 from petbone.net.unet import CENTRE_UNIT_MM, BoneNet
-from petbone.volume import Grid, Volume
+from petbone.thinned import AIR_HU, F32, block_means
+from petbone.volume import Grid
 
-F32 = npt.NDArray[np.float32]
 MAX_TILT_DEG = 10.0
 _MIRRORED = {
     bone.id: BY_NAME[bone.name.replace(bone.side, {"left": "right", "right": "left"}[bone.side])].id
@@ -28,7 +27,6 @@ _MIRRORED = {
     if bone.side
 }
 BODY_HU = -400.0
-AIR_HU = -1000.0
 RAMP = 48  # slices at a cut end of a window over which it gains weight
 
 
@@ -48,38 +46,6 @@ class Coarse:
     which: F32
     centre_mm: F32
     medium: npt.NDArray[np.bool_] | None = None
-
-
-def canonical(volume: Volume) -> tuple[npt.NDArray[np.generic], Grid, tuple[int, ...], tuple[int, ...]]:
-    """View along axes closest to RAS, its grid, and the axes and signs that made it.
-
-    Undo with `uncanonical`.
-    """
-    directions = volume.grid.mm_from_ijk[:3, :3] / volume.grid.spacing_mm
-    axes = _closest_axes(directions)
-    signs = tuple(int(np.sign(directions[row, axes[row]]) or 1) for row in range(3))
-    turn = np.eye(4)
-    turn[:3, :3] = 0
-    shape = [volume.data.shape[a] for a in axes]
-    for new, (old, sign) in enumerate(zip(axes, signs, strict=True)):
-        turn[old, new] = sign
-        turn[old, 3] = 0 if sign > 0 else shape[new] - 1
-    view = volume.data.transpose(axes)[tuple(slice(None, None, s) for s in signs)]
-    return view, Grid((shape[0], shape[1], shape[2]), volume.grid.mm_from_ijk @ turn), axes, signs
-
-
-def uncanonical(
-    data: npt.NDArray[np.generic], axes: tuple[int, ...], signs: tuple[int, ...]
-) -> npt.NDArray[np.generic]:
-    """View of a canonical array along the original axes."""
-    return data[tuple(slice(None, None, s) for s in signs)].transpose(np.argsort(axes))
-
-
-def _closest_axes(directions: npt.NDArray[np.float64]) -> tuple[int, ...]:
-    """Array axis for each world axis, the assignment with the largest sum of cosines."""
-    orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
-    scores = [round(sum(abs(directions[row, axis]) for row, axis in enumerate(o)), 6) for o in orders]
-    return orders[int(np.argmax(scores))]
 
 
 def net_grid(grid: Grid, step_mm: float, multiple: int) -> Grid:
@@ -105,32 +71,6 @@ def net_grid(grid: Grid, step_mm: float, multiple: int) -> Grid:
     middle = axes @ ((low + high) / 2)
     matrix[:3, 3] = middle - matrix[:3, :3] @ ((count - 1) / 2)
     return Grid((int(count[0]), int(count[1]), int(count[2])), matrix)
-
-
-def block_means(view: npt.NDArray[np.generic], factors: tuple[int, int, int]) -> F32:
-    """Means of whole blocks, clipped to CT's range; a part block at the end is averaged as it is.
-
-    Reads one thick slice at a time along the axis with the largest stride, so that neither a float copy
-    of the CT nor a walk against memory order is needed.
-    """
-    slow = int(np.argmax(np.abs(view.strides)))
-    others = [a for a in range(3) if a != slow]
-    out_shape = [-(-n // f) for n, f in zip(view.shape, factors, strict=True)]
-    out = np.empty(out_shape, np.float32)
-    starts = [np.arange(0, view.shape[a], factors[a]) for a in range(3)]
-    counts = [np.diff(np.append(s, n)).astype(np.float32) for s, n in zip(starts, view.shape, strict=True)]
-    for n, start in enumerate(starts[slow]):
-        part = [slice(None)] * 3
-        part[slow] = slice(start, start + factors[slow])
-        flat = np.nan_to_num(view[tuple(part)].clip(-1024, 3071), nan=AIR_HU).mean(slow, dtype=np.float32)
-        for axis, other in enumerate(others):
-            if factors[other] > 1:
-                flat = np.add.reduceat(flat, starts[other], axis=axis)
-                flat /= counts[other].reshape([-1 if a == axis else 1 for a in range(2)])
-        index: list[int | slice] = [slice(None)] * 3
-        index[slow] = n
-        out[tuple(index)] = flat
-    return out
 
 
 def hu_on(view: npt.NDArray[np.generic], grid: Grid, target: Grid) -> F32:

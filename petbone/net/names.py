@@ -15,10 +15,11 @@ from scipy import ndimage, sparse
 
 from petbone.anatomy import STANDARD_VOLUME_ML
 from petbone.components import connected, label_boxes
-from petbone.net.coarse import F32, Coarse
+from petbone.net.coarse import Coarse
 from petbone.net.families import FAMILIES, RIB_LEFT, RIB_RIGHT, families
 from petbone.net.levels import LevelRule, count_levels
 from petbone.net.shoulder import ShoulderRule, name_heads
+from petbone.thinned import F32
 
 U8 = npt.NDArray[np.uint8]
 

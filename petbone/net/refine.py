@@ -22,11 +22,11 @@ from scipy.spatial import cKDTree
 
 from petbone.components import label_boxes
 from petbone.net.border import FINE_STEPS, NOT_BONE, FineGuide, Guide
-from petbone.net.coarse import AIR_HU, F32
 from petbone.net.fine import FineNet, told_channels
 from petbone.net.kinds import KINDS, VERTEBRA_KIND, kind_of_label
 from petbone.net.tiling import Box, Places, Tile, TileRule, tiles_round
 from petbone.net.unet import CENTRE_UNIT_MM
+from petbone.thinned import AIR_HU, F32
 from petbone.volume import Grid
 
 F64 = npt.NDArray[np.float64]

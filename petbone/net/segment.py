@@ -15,7 +15,7 @@ from petbone.anatomy import LOW_CONFIDENCE
 from petbone.errors import InputError
 from petbone.net import border, names
 from petbone.net.border import BorderRule, Guide
-from petbone.net.coarse import Coarse, ask, canonical, hu_on, net_grid
+from petbone.net.coarse import Coarse, ask, hu_on, net_grid
 from petbone.net.device import choose_device
 from petbone.net.discs import DiscRule, part_at_discs
 from petbone.net.fine import FineNet
@@ -26,6 +26,7 @@ from petbone.net.refine import RefineRule, refine
 from petbone.net.shoulder import name_heads
 from petbone.net.unet import BoneNet
 from petbone.net.weights import load_fine, load_weights, packaged_weights
+from petbone.thinned import canonical
 from petbone.volume import Grid, Unit, Volume
 
 DROPPED_ML = 3.0  # of what looked like bone; less is left out without a word

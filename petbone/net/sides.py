@@ -10,14 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
 
 from petbone.anatomy import BY_NAME
-from petbone.net.coarse import F32, block_means, canonical
+from petbone.thinned import Thinned, thinned
 from petbone.volume import Volume
 
-STEP_MM = 5.0
 SOLID_HU = (30.0, 220.0)  # after a blur; with and without contrast medium
 DEEP_MM = 28.0  # from all that is not solid
 ASIDE_MM = 15.0  # of the middle of the spine
@@ -46,32 +43,6 @@ class Sides:
     right: float
 
 
-@dataclass(frozen=True, eq=False)
-class Thinned:
-    """A CT and its bones on a grid of about `STEP_MM`, x to the right, y to the front."""
-
-    hu: F32
-    labels: npt.NDArray[np.generic]
-    spacing_mm: npt.NDArray[np.float64]
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of a voxel."""
-        return float(np.prod(self.spacing_mm)) / 1000
-
-
-def thinned(ct: Volume, bones: Volume) -> Thinned:
-    """`bones` on the grid of `ct`, as a network or anybody named them."""
-    view, grid, _, _ = canonical(ct)
-    labels, _, _, _ = canonical(bones)
-    skip = np.maximum(STEP_MM / 2 // grid.spacing_mm, 1).astype(int)
-    thin = tuple(slice(None, None, int(n)) for n in skip)
-    factor = np.maximum(np.round(STEP_MM / (grid.spacing_mm * skip)), 1).astype(int)
-    hu = block_means(view[thin], (int(factor[0]), int(factor[1]), int(factor[2])))
-    labels = labels[thin][tuple(slice(None, None, int(n)) for n in factor)]
-    return Thinned(hu, labels, grid.spacing_mm * skip * factor)
-
-
 def liver_ml(scan: Thinned) -> Sides:
     """What is deep in solid tissue beside the lower chest and upper loin."""
     spacing = scan.spacing_mm
@@ -83,9 +54,7 @@ def liver_ml(scan: Thinned) -> Sides:
         (np.arange(n) - np.median(middle[:, axis])) * spacing[axis]
         for axis, n in enumerate(scan.hu.shape[:2])
     )
-    smooth = ndimage.gaussian_filter(scan.hu, 4.0 / spacing)
-    solid = (smooth > SOLID_HU[0]) & (smooth < SOLID_HU[1]) & (scan.labels == 0)
-    deep = (ndimage.distance_transform_edt(solid, sampling=spacing) > DEEP_MM)[:, :, rows]
+    deep = (scan.solid_depth_mm(SOLID_HU) > DEEP_MM)[:, :, rows]
     deep &= (y > FRONT_MM)[None, :, None]
     left, right = (np.count_nonzero(deep[side]) for side in (x < -ASIDE_MM, x > ASIDE_MM))
     return Sides(float(left * scan.voxel_ml), float(right * scan.voxel_ml))

@@ -390,7 +390,7 @@ def rule_text(record: Mapping[Any, Any]) -> str:
         return ""
     sign = record.get("operator")
     word = "" if is_missing(sign) else OPERATORS.get(str(sign), str(sign))
-    return f"{word} {shown(threshold, 'text')}".strip()
+    return f"{word} {shown(float(f'{threshold:.4g}'), 'text')}".strip()
 
 
 def plain_table(table: pd.DataFrame, columns: tuple[Column, ...], unsure: Unsure) -> Table:
