@@ -24,6 +24,7 @@ from petbone.anatomy import (
     SPINE_AND_RIB_VARIANTS,
     STANDARD_VOLUME_ML,
 )
+from petbone.benign import Flags, Surroundings
 from petbone.completeness import Seen
 from petbone.hotspots import HotspotRule, absolute, core, find_hotspots
 from petbone.resample import Occupancy
@@ -48,7 +49,8 @@ BONE_SETS: dict[str, tuple[int, ...]] = {
 
 COLUMNS = (
     "index value unit numerator_ml denominator_ml denominator_seen_fraction threshold operator "
-    "connectivity min_volume_ml bones reference note whole_estimate whole_low whole_high"
+    "connectivity min_volume_ml bones reference note whole_estimate whole_low whole_high "
+    "value_unflagged flagged_hotspots flagged_ml"
 ).split()
 
 LEAST_SEEN = 0.5
@@ -179,14 +181,17 @@ def index_table(
     seen: dict[int, float],
     tracer: str,
     states: dict[int, Seen] | None = None,
+    surroundings: Surroundings | None = None,
 ) -> pd.DataFrame:
     """A row per index, the columns of `COLUMNS`.
 
     `seen` gives, per label, the part of the bone that was seen (0 if absent); weighted by the volumes of the
     standard skeleton it says how much of the index's denominator the field of view holds. With `states` the
-    sums of hotspots are estimated for the whole of the bones, too, if `LEAST_SEEN` of them was seen.
+    sums of hotspots are estimated for the whole of the bones, too, if `LEAST_SEEN` of them was seen. With
+    `surroundings` hotspots are flagged (`benign`), and what is left without them is said; `value` holds all.
     """
     found: dict[HotspotRule, Volume] = {}
+    flags: dict[HotspotRule, Flags] = {}
     rows = []
     for index in indices:
         voxel, fraction = bones.total(index.labels)
@@ -202,6 +207,8 @@ def index_table(
             key = replace(rule, name="")
             if key not in found:
                 found[key] = find_hotspots(suv, bones, rule)
+                if surroundings is not None:
+                    flags[key] = surroundings.flags(found[key], rule.bones)
             if index.rule.relative_to:
                 multiple = f"The threshold is {index.rule.threshold:g} times the median SUV of these bones."
                 row["note"] = f"{multiple} {row['note']}".strip()
@@ -218,11 +225,19 @@ def index_table(
             row["value"] = _hotspot_value(index, burden, seen) if voxel.size else None
             if states is not None and voxel.size and row["denominator_seen_fraction"] >= LEAST_SEEN:
                 row |= _estimate(index, burden, states)
+            if surroundings is not None and voxel.size:
+                unflagged = _without(found[key], flags[key])
+                rest = _burden(unflagged, suv, bones, index.labels) if flags[key] else burden
+                row["value_unflagged"] = _hotspot_value(index, rest, seen)
+                row["flagged_hotspots"] = len(flags[key])
+                row["flagged_ml"] = float((burden.hot_ml - rest.hot_ml).sum())
         elif voxel.size:
             mean = float((fraction * value).sum() / fraction.sum())
             row["value"] = mean if index.statistic == "suv_mean" else float(value[core(fraction)].max())
         rows.append(row)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["flagged_hotspots"] = table["flagged_hotspots"].astype("Int64")
+    return table
 
 
 def seen_fraction(labels: Iterable[int], seen: dict[int, float]) -> float:
@@ -249,6 +264,13 @@ def _burden(hotspots: Volume, suv: Volume, bones: Occupancy, labels: tuple[int, 
     grams = ml[hot] * suv.data.reshape(-1)[voxel[hot]].astype(np.float64)
     parts = ((label, ml), (label[hot], ml[hot]), (label[hot], grams))
     return _Burden(*(np.bincount(at, what, minlength=256).astype(np.float64) for at, what in parts))
+
+
+def _without(hotspots: Volume, flags: Flags) -> Volume:
+    """The hotspots that have no flag."""
+    kept = np.arange(int(hotspots.data.max(initial=0)) + 1, dtype=hotspots.data.dtype)
+    kept[list(flags)] = 0
+    return hotspots.with_data(kept[hotspots.data])
 
 
 def _hotspot_value(index: Index, burden: _Burden, seen: dict[int, float]) -> float:

@@ -12,10 +12,10 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 # From the bottom up: a module may import from its own line and from those above it, never from below.
 LAYERS = [
     {"errors", "volume", "anatomy", "steps", "components"},
-    {"body", "suv", "labels", "resample", "peak", "partial_volume", "case", "audit", "metrics"},
+    {"body", "suv", "labels", "resample", "peak", "partial_volume", "case", "audit", "metrics", "nearby"},
     {"io"},
-    {"net", "foci", "hotspots", "completeness"},
-    {"whole", "burden", "indices", "matching", "followup"},
+    {"net", "foci", "hotspots", "completeness", "endplates", "joints", "spill"},
+    {"whole", "benign", "burden", "indices", "matching", "followup"},
     {"report", "phantom"},
     {"pipeline", "results", "progress", "selftest"},
     {"cli", "cli_options"},
