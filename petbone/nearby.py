@@ -36,18 +36,18 @@ def nearby_mm(bones: Volume, points_mm: npt.NDArray[np.float64], reach_mm: float
     if not (data.flags.c_contiguous or data.flags.f_contiguous):
         inner[:] = False
     found = np.full((256, len(points_mm)), np.inf, np.float16)
-    # Deep in the map a step is one addition to the place in memory.
-    columns = np.flatnonzero(inner)
-    memory = data.reshape(-1, order="A") if columns.size else data
-    strides = np.array(data.strides) // data.itemsize
-    base, steps = ijk[columns] @ strides, offsets @ strides
-    for step, length in zip(steps, lengths, strict=True):
-        found[memory[base + step], columns] = length
-    columns = np.flatnonzero(~inner)
-    last = np.array(grid.shape) - 1
-    for offset, length in zip(offsets, lengths, strict=True) if columns.size else ():
-        i, j, k = np.clip(ijk[columns] + offset, 0, last).T
-        found[data[i, j, k], columns] = length
+    if inner.any():
+        # Deep in the map a step is one addition to the place in memory.
+        columns, memory = np.flatnonzero(inner), data.reshape(-1, order="A")
+        strides = np.array(data.strides) // data.itemsize
+        base = ijk[columns] @ strides
+        for step, length in zip(offsets @ strides, lengths, strict=True):
+            found[memory[base + step], columns] = length
+    if not inner.all():
+        columns, last = np.flatnonzero(~inner), np.array(grid.shape) - 1
+        for offset, length in zip(offsets, lengths, strict=True):
+            i, j, k = np.clip(ijk[columns] + offset, 0, last).T
+            found[data[i, j, k], columns] = length
     found[0] = np.inf
     return found
 
