@@ -226,8 +226,7 @@ def index_table(
             if states is not None and voxel.size and row["denominator_seen_fraction"] >= LEAST_SEEN:
                 row |= _estimate(index, burden, states)
             if surroundings is not None and voxel.size:
-                unflagged = _without(found[key], flags[key])
-                rest = _burden(unflagged, suv, bones, index.labels) if flags[key] else burden
+                rest = _burden(found[key], suv, bones, index.labels, flags[key]) if flags[key] else burden
                 row["value_unflagged"] = _hotspot_value(index, rest, seen)
                 row["flagged_hotspots"] = len(flags[key])
                 row["flagged_ml"] = float((burden.hot_ml - rest.hot_ml).sum())
@@ -256,21 +255,19 @@ class _Burden:
     hot_g: npt.NDArray[np.float64]
 
 
-def _burden(hotspots: Volume, suv: Volume, bones: Occupancy, labels: tuple[int, ...]) -> _Burden:
+def _burden(
+    hotspots: Volume, suv: Volume, bones: Occupancy, labels: tuple[int, ...], left_out: Iterable[int] = ()
+) -> _Burden:
+    """What lies in the bones `labels`, without the hotspots whose numbers are `left_out`."""
     inside = np.isin(bones.label, labels)
     label, voxel = bones.label[inside], bones.voxel[inside]
     ml = bones.fraction[inside] * suv.grid.voxel_ml
-    hot = hotspots.data.reshape(-1)[voxel] > 0
+    counts = np.ones(int(hotspots.data.max(initial=0)) + 1, dtype=bool)
+    counts[[0, *left_out]] = False
+    hot = counts[hotspots.data.reshape(-1)[voxel]]
     grams = ml[hot] * suv.data.reshape(-1)[voxel[hot]].astype(np.float64)
     parts = ((label, ml), (label[hot], ml[hot]), (label[hot], grams))
     return _Burden(*(np.bincount(at, what, minlength=256).astype(np.float64) for at, what in parts))
-
-
-def _without(hotspots: Volume, flags: Flags) -> Volume:
-    """The hotspots that have no flag."""
-    kept = np.arange(int(hotspots.data.max(initial=0)) + 1, dtype=hotspots.data.dtype)
-    kept[list(flags)] = 0
-    return hotspots.with_data(kept[hotspots.data])
 
 
 def _hotspot_value(index: Index, burden: _Burden, seen: dict[int, float]) -> float:

@@ -322,6 +322,32 @@ def test_distances_are_those_of_a_search_by_brute_force(axes):
     assert labels_at(bones, grid.mm([[-1, 5, 5], [7, 7, 7], [40, 0, 0]])).tolist() == [0, 3, 0]
 
 
+def test_distances_do_not_depend_on_memory(axes):
+    rng = np.random.default_rng(1)
+    grid = Grid((20, 16, 12), affine(axes, (1.5, 1.5, 2.0), (5, -3, 8)))
+    data = rng.integers(0, 3, grid.shape).astype(np.uint8) * (rng.random(grid.shape) < 0.02)
+    points = grid.mm(rng.uniform((-2, -2, -2), np.array(grid.shape) + 1, (200, 3)))
+    expected = nearby_mm(Volume(data, grid, Unit.LABEL), points, 6.0)
+    assert np.isfinite(expected).any()
+    wide = np.zeros((40, 16, 12), np.uint8)
+    wide[::2] = data
+    for other in (np.asfortranarray(data), wide[::2]):
+        np.testing.assert_array_equal(nearby_mm(Volume(other, grid, Unit.LABEL), points, 6.0), expected)
+
+
+def test_scraps_of_bone_and_of_heat_are_borne():
+    rng = np.random.default_rng(2)
+    grid = Grid((24, 24, 24), affine(rotation(17.0), (2.0, 2.0, 2.5), (0, 0, 0)))
+    everywhere = HotspotRule("x", -1.0)
+    for n in range(12):
+        labels = rng.choice([0, 0, 1, 2, 12, 13, 17, 18, 43, 47, 49, 50, 51, 63, 64], (6, 6, 6))
+        data = np.kron(labels, np.ones((4, 4, 4))).astype(np.uint8)
+        data[rng.random(data.shape) < n / 12] = 0
+        suv = rng.exponential(8, grid.shape).astype(np.float32) - 2
+        flags = flagged(Volume(data, grid, Unit.LABEL), Volume(suv, grid, Unit.SUV), everywhere)
+        assert all(flag.text for spot in flags for flag in spot)
+
+
 # A patient with hotspots at known places of the pelvis and the lower spine, in mm from the top of the sacrum.
 
 PELVIS = PhantomSpec(fov_mm=((-140, 140), (-110, 110), (-170, 130)), tracers=("naf",), hotspots=())
@@ -359,12 +385,13 @@ def test_hotspots_of_the_phantom_at_joints_are_flagged():
         spot("sacrum", (-38, -43, -48)),
         spot("L4", (17, -24, 42)),
     )
-    found = of_patient(make_patient(replace(PELVIS, hotspots=spots)))
-    assert found == {
-        "hip_right": ["sacroiliac joint"],
-        "sacrum": ["sacroiliac joint"],
-        "L4": ["facet joint"],
-    }
+    for orientation in ("RAS", "PIL"):
+        found = of_patient(make_patient(replace(PELVIS, hotspots=spots, orientation=orientation)))
+        assert found == {
+            "hip_right": ["sacroiliac joint"],
+            "sacrum": ["sacroiliac joint"],
+            "L4": ["facet joint"],
+        }
 
 
 def test_hotspots_of_the_phantom_away_from_joints_are_not():
@@ -386,8 +413,10 @@ def endplate(name: str, aside: float, side: int) -> np.ndarray:
 
 
 def test_hotspots_on_facing_endplates_are_flagged_as_a_disc():
+    spine = replace(PELVIS, fov_mm=((-60, 60), (-80, 60), (-50, 130)))
+
     def found(*spots: Hotspot) -> dict[str, list[str]]:
-        return of_patient(make_patient(replace(PELVIS, hotspots=spots)))
+        return of_patient(make_patient(replace(spine, hotspots=spots)))
 
     facing = spot("L3", endplate("L3", 10, -1)), spot("L4", endplate("L4", 10, 1))
     assert found(*facing) == {"L3": ["disc"], "L4": ["disc"]}
