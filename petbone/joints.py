@@ -48,7 +48,7 @@ _THICK = "thick cartilage: the bones lie 3 to 5 mm apart"
 JOINTS: tuple[Joint, ...] = (
     Joint("facet joint", _VERTEBRAE, _VERTEBRAE, 6.0, _SMALL, behind=True),
     Joint("lumbosacral facet joint", _VERTEBRAE, (SACRUM,), 6.0, _SMALL, behind=True),
-    Joint("costovertebral joint", _RIBS, _VERTEBRAE, 6.0, _SMALL),
+    Joint("costovertebral joint", _RIBS, _VERTEBRAE, 8.0, _USUAL),
     Joint("sacroiliac joint", (SACRUM,), _pair("hip"), 8.0, _USUAL),
     Joint("pubic symphysis", _pair("hip")[:1], _pair("hip")[1:], 8.0, _USUAL),
     Joint("hip joint", _pair("hip"), _pair("femur"), 10.0, _THICK),
