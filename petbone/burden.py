@@ -30,7 +30,7 @@ BONE_COLUMNS = (
 
 HOTSPOT_COLUMNS = (
     "hotspot bone bone_share name_confidence other_bones volume_ml suv_max suv_mean suv_peak tlu_g "
-    "x_mm y_mm z_mm hu_mean suv_peak_local suv_peak_eanm suv_mean_pvc"
+    "x_mm y_mm z_mm hu_mean suv_peak_local suv_peak_eanm suv_mean_pvc flags"
 ).split()
 
 REGION_COLUMNS = (
@@ -82,6 +82,8 @@ DEFINITIONS: dict[str, str] = {
     "tlu_g": "total lesion uptake: sum of SUV x occupancy x voxel volume",
     "x_mm": "position of the voxel with SUVmax, RAS millimetres",
     "hu_mean": "mean HU of the bone's CT voxels whose centre lies in a voxel of the hotspot",
+    "flags": "why by its place it may be no tumour: it faces a joint or a disc, or lies beside hotter soft "
+    "tissue or an injected vein; geometry, no diagnosis, and nothing is left out for it; empty without any",
 }
 
 

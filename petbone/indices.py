@@ -25,6 +25,7 @@ from petbone.anatomy import (
     STANDARD_VOLUME_ML,
 )
 from petbone.background import TISSUES, NoReference, Reference
+from petbone.benign import Flags, Surroundings
 from petbone.completeness import Seen
 from petbone.hotspots import HotspotRule, absolute, against, core, find_hotspots
 from petbone.resample import Occupancy
@@ -49,7 +50,8 @@ BONE_SETS: dict[str, tuple[int, ...]] = {
 
 COLUMNS = (
     "index value unit numerator_ml denominator_ml denominator_seen_fraction threshold operator "
-    "connectivity min_volume_ml bones reference note whole_estimate whole_low whole_high"
+    "connectivity min_volume_ml bones reference note whole_estimate whole_low whole_high "
+    "value_unflagged flagged_hotspots flagged_ml"
 ).split()
 
 LEAST_SEEN = 0.5
@@ -207,14 +209,17 @@ def index_table(
     seen: dict[int, float],
     tracer: str,
     states: dict[int, Seen] | None = None,
+    surroundings: Surroundings | None = None,
 ) -> pd.DataFrame:
     """A row per index, the columns of `COLUMNS`.
 
     `seen` gives, per label, the part of the bone that was seen (0 if absent); weighted by the volumes of the
     standard skeleton it says how much of the index's denominator the field of view holds. With `states` the
-    sums of hotspots are estimated for the whole of the bones, too, if `LEAST_SEEN` of them was seen.
+    sums of hotspots are estimated for the whole of the bones, too, if `LEAST_SEEN` of them was seen. With
+    `surroundings` hotspots are flagged (`benign`), and what is left without them is said; `value` holds all.
     """
     found: dict[HotspotRule, Volume] = {}
+    flags: dict[HotspotRule, Flags] = {}
     rows = []
     for index in indices:
         voxel, fraction = bones.total(index.labels)
@@ -232,6 +237,8 @@ def index_table(
             key = replace(rule, name="")
             if key not in found:
                 found[key] = find_hotspots(suv, bones, rule)
+                if surroundings is not None:
+                    flags[key] = surroundings.flags(found[key], rule.bones)
             if index.rule.relative_to:
                 multiple = f"The threshold is {index.rule.threshold:g} times the median SUV of these bones."
                 row["note"] = f"{multiple} {row['note']}".strip()
@@ -248,11 +255,18 @@ def index_table(
             row["value"] = _hotspot_value(index, burden, seen) if voxel.size else None
             if states is not None and voxel.size and row["denominator_seen_fraction"] >= LEAST_SEEN:
                 row |= _estimate(index, burden, states)
+            if surroundings is not None and voxel.size:
+                rest = _burden(found[key], suv, bones, index.labels, flags[key]) if flags[key] else burden
+                row["value_unflagged"] = _hotspot_value(index, rest, seen)
+                row["flagged_hotspots"] = len(flags[key])
+                row["flagged_ml"] = float((burden.hot_ml - rest.hot_ml).sum())
         elif voxel.size:
             mean = float((fraction * value).sum() / fraction.sum())
             row["value"] = mean if index.statistic == "suv_mean" else float(value[core(fraction)].max())
         rows.append(row)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["flagged_hotspots"] = table["flagged_hotspots"].astype("Int64")
+    return table
 
 
 def seen_fraction(labels: Iterable[int], seen: dict[int, float]) -> float:
@@ -271,11 +285,16 @@ class _Burden:
     hot_g: npt.NDArray[np.float64]
 
 
-def _burden(hotspots: Volume, suv: Volume, bones: Occupancy, labels: tuple[int, ...]) -> _Burden:
+def _burden(
+    hotspots: Volume, suv: Volume, bones: Occupancy, labels: tuple[int, ...], left_out: Iterable[int] = ()
+) -> _Burden:
+    """What lies in the bones `labels`, without the hotspots whose numbers are `left_out`."""
     inside = np.isin(bones.label, labels)
     label, voxel = bones.label[inside], bones.voxel[inside]
     ml = bones.fraction[inside] * suv.grid.voxel_ml
-    hot = hotspots.data.reshape(-1)[voxel] > 0
+    counts = np.ones(int(hotspots.data.max(initial=0)) + 1, dtype=bool)
+    counts[[0, *left_out]] = False
+    hot = counts[hotspots.data.reshape(-1)[voxel]]
     grams = ml[hot] * suv.data.reshape(-1)[voxel[hot]].astype(np.float64)
     parts = ((label, ml), (label[hot], ml[hot]), (label[hot], grams))
     return _Burden(*(np.bincount(at, what, minlength=256).astype(np.float64) for at, what in parts))

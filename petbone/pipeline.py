@@ -16,6 +16,7 @@ import petbone
 from petbone import alignment
 from petbone.anatomy import BY_ID, LOW_CONFIDENCE, SPINE_AND_RIB_VARIANTS, unsure_name
 from petbone.background import TISSUES, NoReference, Reference, reference_regions
+from petbone.benign import Surroundings, flag_texts
 from petbone.burden import DEFINITIONS, bone_table, hotspot_hu, hotspot_table
 from petbone.case import CaseResult, PetResult
 from petbone.completeness import Seen, what_was_seen
@@ -275,7 +276,10 @@ def measure(
             bones = bone_table(suv, occupied, hotspots, seen, index.rule.bones, skeleton.confidence)
             spots = hotspot_table(suv, occupied, hotspots, index.rule.bones, skeleton.confidence, hu_mean)
             parts = {label: state.fraction or 0.0 for label, state in seen.items()}
-            table = index_table(indices, suv, occupied, parts, tracer, seen)
+            surroundings = Surroundings(suv, occupied, skeleton.bones)
+            flags = surroundings.flags(hotspots, index.rule.bones)
+            spots["flags"] = flag_texts(flags, spots["hotspot"])
+            table = index_table(indices, suv, occupied, parts, tracer, seen, surroundings)
         if options.psf_mm is not None:
             with steps("correct for partial volume"):
                 regions = regions_of(occupied, hotspots, index.rule.bones, least_hotspot_ml(options.psf_mm))

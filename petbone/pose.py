@@ -14,7 +14,6 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from petbone.thinned import block_means
 from petbone.tissues import F32, gradient, tissues
 from petbone.volume import Box, Grid, Volume
 
@@ -61,7 +60,7 @@ def pose(pet: Volume, ct: Volume | None, bones: Volume) -> Array:
     `pet` in SUV; `bones` a label map on the grid of `ct`. Without a CT only what is near bone is compared.
     """
     grid, factor = coarse_grid(pet.grid, COARSE_MM)
-    suv = block_means(pet.data, factor)
+    suv = _block_means(pet.data, factor)
     box = _reach(bones, grid, REACH_MM if ct is not None else REACH_WITHOUT_CT_MM)
     if box is None:
         return np.eye(4)
@@ -123,6 +122,14 @@ def coarse_grid(grid: Grid, step_mm: float) -> tuple[Grid, tuple[int, int, int]]
     shape = np.array(grid.shape) // factor
     blocks = (int(factor[0]), int(factor[1]), int(factor[2]))
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), matrix), blocks
+
+
+def _block_means(data: npt.NDArray[np.floating], factor: tuple[int, int, int]) -> F32:
+    """Means over whole blocks; voxels beyond the last whole block are left out."""
+    shape = [n // f for n, f in zip(data.shape, factor, strict=True)]
+    part = data[tuple(slice(0, n * f) for n, f in zip(shape, factor, strict=True))]
+    blocks = part.reshape(shape[0], factor[0], shape[1], factor[1], shape[2], factor[2])
+    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
 
 
 @dataclass(frozen=True, eq=False)

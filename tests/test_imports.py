@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 LAYERS = [
     {"errors", "volume", "anatomy", "steps", "components"},
     {"body", "suv", "labels", "resample", "thinned", "peak", "partial_volume", "case", "audit", "metrics"},
-    {"shift", "tissues", "pose", "bone_shift", "register", "alignment"},
+    {"shift", "tissues", "pose", "bone_shift", "register", "alignment", "nearby"},
     {"io"},
-    {"net", "foci", "background", "hotspots", "completeness"},
-    {"whole", "burden", "indices", "matching", "followup", "sensitivity"},
+    {"net", "foci", "background", "hotspots", "completeness", "endplates", "joints", "spill"},
+    {"whole", "benign", "burden", "indices", "matching", "followup", "sensitivity"},
     {"report", "phantom"},
     {"pipeline", "results", "progress", "selftest"},
     {"cli", "cli_options"},

@@ -131,6 +131,31 @@ def test_run_with_a_mask_needs_no_network(one, cli, tmp_path):
     assert pd.read_csv(out / "hotspots.csv").hu_mean.tolist() == [400]
 
 
+def test_a_hotspot_at_a_joint_is_flagged_in_the_tables_and_counted(cli, tmp_path):
+    grid = Grid((24, 12, 12), affine(np.eye(3), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0)))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[2:12, 2:10, 2:10], labels[12:22, 2:10, 2:10] = 49, 48
+    suv = np.full(grid.shape, 1.5, np.float32)
+    suv[11:13, 5, 5], suv[18:20, 5, 5] = 30, 20
+    files = [
+        save(Volume(labels, grid, Unit.LABEL), tmp_path / "b.nii.gz"),
+        save(Volume(suv, grid, Unit.SUV), tmp_path / "p.nii.gz"),
+    ]
+    out = tmp_path / "out"
+    answer = cli("quantify", *files, "--units", "suv", "--tracer", "naf", "-o", out)
+    assert answer.status == 0, answer.err
+    spots = pd.read_csv(out / "hotspots.csv")
+    assert spots["flags"][0] == "sacroiliac joint: 100 % of its uptake within 8 mm of sacrum and hip_right"
+    assert pd.isna(spots["flags"][1])
+    row = pd.read_csv(out / "indices.csv").set_index("index").loc["FTV10"]
+    assert row.value == pytest.approx(4 * 0.064, rel=1e-3)
+    assert row.value_unflagged == pytest.approx(2 * 0.064, rel=1e-3)
+    assert (row.flagged_hotspots, row.flagged_ml) == (1, pytest.approx(2 * 0.064, rel=1e-3))
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["pets"][0]["hotspots"][1]["flags"] is None
+    assert "sacroiliac joint" in (out / "report.html").read_text()
+
+
 def test_two_tracers_leave_tables_of_their_own(one, cli, tmp_path):
     out = tmp_path / "out"
     answer = cli(

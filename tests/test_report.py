@@ -267,6 +267,32 @@ def test_the_headline_is_the_index_of_the_tracer() -> None:
     assert "bones seen 4 of 49" in other
 
 
+def test_flags_are_short_and_the_headline_says_the_value_without_them() -> None:
+    text = "disc: 71 % of its uptake within 8 mm of the endplates of T5 and T6; spill-in from kidney: SUV 9.0"
+    pet = pet_result()
+    flagged = {"value_unflagged": [0.25, None], "flagged_hotspots": [1, None], "flagged_ml": [1.4, None]}
+    pet = replace(
+        pet,
+        hotspot_table=pet.hotspot_table.assign(flags=text),
+        index_table=pet.index_table.assign(**flagged),
+    )
+    page = Page(render(case(pets=(pet,))))
+    assert "disc, spill-in from kidney" in next(row for row in page.rows if "T5" in row and row[0] == "1")
+    assert "endplates of" not in page.words  # names of bones may be unsure
+    assert "SUV ≥ 15, of 112 mL of bone seen, 0.25 without flagged hotspots" in page.words
+    assert "by the rule of PET15, 1 flagged by place" in page.words
+    assert any("without flagged" in cell for row in page.rows for cell in row)
+    # Where nothing is flagged nothing is said.
+    same = {"value_unflagged": [1.536, None], "flagged_hotspots": [0, None], "flagged_ml": [0.0, None]}
+    quiet = pet_result()
+    quiet = replace(
+        quiet,
+        hotspot_table=quiet.hotspot_table.assign(flags=None),
+        index_table=quiet.index_table.assign(**same),
+    )
+    assert "flagged" not in Page(render(case(pets=(quiet,)))).words.split("Definitions")[0]
+
+
 def test_a_guess_is_prominent_and_said_once() -> None:
     guess = "The PET has no unit and was taken as SUV."
     pet = pet_result()

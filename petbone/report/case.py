@@ -220,6 +220,8 @@ def _cards(pet: PetResult) -> list[Card]:
     name = rule.get("name") if isinstance(rule, Mapping) else None
     by_rule = "" if is_missing(name) else f"by the rule of {plain(name)}"
     detail = f"{shown(float(volume_ml))} mL together, {by_rule}" if count else by_rule
+    flagged = int(pet.hotspot_table.get("flags", pd.Series(dtype=object)).notna().sum())
+    detail += f", {flagged} flagged by place" if flagged else ""
     cards.append(Card("hotspots", str(count), detail=detail.rstrip(", ")))
     cards.append(_seen_card(pet, chosen))
     return cards
@@ -236,6 +238,9 @@ def _index_card(record: Mapping[Any, Any]) -> Card:
     denominator = record.get("denominator_ml")
     if not is_missing(denominator):
         parts.append(f"of {shown(denominator, 'three')} mL of bone seen")
+    without = record.get("value_unflagged")
+    if not is_missing(without) and without != record.get("value"):
+        parts.append(f"{shown(without, 'three')} without flagged hotspots")
     title = str(record["index"])
     words = {"skeletalsuvmean": "skeletal SUVmean", "skeletalsuvmax": "skeletal SUVmax"}
     return Card(

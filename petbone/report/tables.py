@@ -146,6 +146,7 @@ HOTSPOT_COLUMNS = (
     Column("suv_peak_local", "SUV peak local", meaning="mean of the 1 mL sphere at the SUVmax voxel"),
     Column("suv_peak_eanm", "SUV peak EANM", meaning="SUVpeak as the EANM guideline defines it"),
     Column("tlu_g", "uptake", "g", meaning="total lesion uptake: volume x mean SUV"),
+    Column("flags", "flags", digits="text", meaning="why it may be no tumour; figures in hotspots.csv"),
     Column("x_mm", "x", "mm", 0, meaning="towards the patient's right, of the voxel with SUVmax"),
     Column("y_mm", "y", "mm", 0, meaning="towards the front, of the voxel with SUVmax"),
     Column("z_mm", "z", "mm", 0, meaning="towards the head, of the voxel with SUVmax"),
@@ -156,6 +157,9 @@ INDEX_COLUMNS = (
     Column("index", "index", digits="text", meaning="name of the published index"),
     Column("value", "value", digits="three", meaning="the index, in the unit beside it"),
     Column("unit", "unit", digits="text", meaning="unit of the value"),
+    Column("value_unflagged", "without flagged", digits="three", meaning="the same without flagged hotspots"),
+    Column("flagged_hotspots", "flagged", digits="whole", meaning="hotspots with a flag"),
+    Column("flagged_ml", "flagged", "mL", meaning="volume of flagged hotspots"),
     Column(
         "whole_estimate",
         "whole, estimate",
@@ -210,8 +214,11 @@ MATCH_COLUMNS = (
     Column("suv_max_2", "SUV max 2nd", meaning="SUVmax in the second"),
 )
 
-OPTIONAL = ("suv_mean_pvc", "whole_estimate", "whole_low", "whole_high")
-"""Not shown where they have no value at all: nobody asked for them, or nothing was unseen."""
+OPTIONAL = (
+    *("suv_mean_pvc", "whole_estimate", "whole_low", "whole_high"),
+    *("flags", "value_unflagged", "flagged_hotspots", "flagged_ml"),
+)
+"""Not shown where they have no value at all: not asked for, nothing was unseen, nothing is flagged."""
 
 
 def is_missing(value: Any) -> bool:
@@ -318,6 +325,8 @@ def _cell(column: Column, value: Any, unsure: Unsure) -> Cell:
         return Cell(bone.name, bone.name, "text bone", swatch)
     if column.name == "other_bones":
         text = _other_bones(text, unsure)
+    if column.name == "flags":
+        text = short_flags(text)
     if column.name == "name_confidence":
         css += " unsure" if _is_unsure(value) else ""
     return Cell(text, text if number is None else repr(number), css)
@@ -332,6 +341,15 @@ def _other_bones(text: str, unsure: Unsure) -> str:
         said = name if bone is None or bone.id not in unsure else unsure_name(unsure[bone.id])
         words.append(f"{said}{colon}{share}")
     return "; ".join(words) if all(":" in word for word in words) else text
+
+
+def short_flags(text: str) -> str:
+    """Flags by their names alone: figures make a table too wide, and name bones whose names may be unsure.
+
+    >>> short_flags("facet joint: 82 % of its uptake within 6 mm of L4 and L5; disc: 60 % of its uptake")
+    'facet joint, disc'
+    """
+    return ", ".join(flag.partition(":")[0] for flag in text.split("; "))
 
 
 def _is_unsure(value: Any) -> bool:
@@ -375,7 +393,10 @@ def hotspot_table(table: pd.DataFrame, meanings: Mapping[str, str], unsure: Unsu
 
 def index_table(table: pd.DataFrame, meanings: Mapping[str, str]) -> Table:
     """A row per index; the operator stands with its threshold."""
-    columns = columns_of(table.drop(columns="operator", errors="ignore"), INDEX_COLUMNS, meanings)
+    unused = ["operator"]
+    if "flagged_hotspots" in table.columns and not table["flagged_hotspots"].fillna(0).any():
+        unused += ["value_unflagged", "flagged_hotspots", "flagged_ml"]  # all would be as it is
+    columns = columns_of(table.drop(columns=unused, errors="ignore"), INDEX_COLUMNS, meanings)
     rows = []
     for record in table.to_dict("records"):
         record["threshold"] = rule_text(record)
