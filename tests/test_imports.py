@@ -15,7 +15,7 @@ LAYERS = [
     {"body", "suv", "labels", "resample", "peak", "partial_volume", "case", "audit", "metrics"},
     {"io"},
     {"net", "foci", "hotspots", "completeness"},
-    {"whole", "burden", "indices", "matching", "followup"},
+    {"whole", "burden", "indices", "matching", "bone_motion", "followup"},
     {"report", "phantom"},
     {"pipeline", "results", "progress", "selftest"},
     {"cli", "cli_options"},
