@@ -40,6 +40,10 @@ _AROUND, _STRAY_MM = 4, 12.0  # a vertebra does not part from four neighbours by
 _JOINTS = {"humerus": "scapula", "scapula": "clavicle", "clavicle": "sternum", "femur": "hip"}
 _HEAD_JOINTS = {"skull": "C1", "mandible": "skull"}
 _TURN_MM_PER_DEG = 0.01  # of two equally good starts the one that turns less
+_MOST_TURN_DEG = (30.0, 60.0)  # beside its neighbours: a bone of the trunk, and one in a joint
+_FARTHEST_MM = 40.0
+_TRIED = 5  # starts of a bone in a joint
+_AS_GOOD, _ELSEWHERE_MM = 1.15, 6.0  # two places of a bone that cannot be told apart
 _MOST_STEPS = 20
 _STAY, _STAY_IN_JOINT = 0.02, 0.004  # see _laid; a joint's start is a guess, a neighbour's motion is none
 
@@ -117,17 +121,50 @@ def _own_motion(label: int, both: _Both) -> tuple[Array, str]:
     if two is None:
         return both.whole, "not in the second CT"
     starts = [both.whole, *_nearest_motions(one, both)]
-    best = _best_first(one, two, [*starts, *_more_starts(label, starts, both)], starts[-1])
-    if _in_joint(label):
-        tried = [_laid(one, two, start, _STAY_IN_JOINT, 250) for start in best[:5]]
-        best = _best_first(one, two, tried, starts[-1])
-    motion = _laid(one, two, best[0], _STAY_IN_JOINT if _in_joint(label) else _STAY)
+    usual = starts[-1]
+    best = _best_first(one, two, [*starts, *_more_starts(label, starts, both)], usual)
+    if not _in_joint(label):
+        motion = _laid(one, two, best[0], _STAY)
+    else:
+        tried = [_laid(one, two, start, _STAY_IN_JOINT, 250) for start in best[:_TRIED]]
+        likely = [motion for motion in tried if not _unlikely(label, motion, usual, both)]
+        best = _best_first(one, two, likely or tried, usual)
+        if _ambiguous(one, two, best, usual):
+            return best[0], "what is seen of it fits in several ways"
+        motion = _laid(one, two, best[0], _STAY_IN_JOINT)
+    unlikely = _unlikely(label, motion, usual, both)
+    if unlikely:
+        return motion, unlikely
     after = _median(one, two, motion)
     if not np.isfinite(after):
         return motion, "too little of it is seen in both"
     if after >= min(_median(one, two, start) for start in starts):
         return motion, "by itself it lies no better"
     return motion, ""
+
+
+def _unlikely(label: int, motion: Array, usual: Array, both: _Both) -> str:
+    """Why no bone can have gone so, beside its neighbours (`usual`); empty where it can."""
+    one, partner = both.ones[label], _partner(label)
+    turn = _turn_deg(motion, usual)
+    if turn > _MOST_TURN_DEG[_in_joint(label)] and not _is_arm(label):
+        return f"by itself it would turn by {turn:.0f} degrees"
+    if one.complete and both.twos[label].complete:
+        return ""
+    # Of a bone that is cut another part may look alike; in its joint, or at its middle, it is held.
+    place = _end_at(one, both.ones[partner]) if partner in both.found else one.middle
+    went = np.linalg.norm(_moved(place, motion) - _moved(place, both.found.get(partner, usual)))
+    return f"by itself it would go {went:.0f} mm away" if went > _FARTHEST_MM else ""
+
+
+def _ambiguous(one: _Surface, two: _Surface, best: list[Array], usual: Array) -> bool:
+    """Whether another motion, that takes the bone elsewhere, fits as well as the best."""
+    mm, enough = one.mm[:200], _AS_GOOD * _cost(one, two, best[0], usual)
+    for other in best[1:]:
+        away = np.linalg.norm(_moved(mm, other) - _moved(mm, best[0]), axis=1).mean()
+        if away > _ELSEWHERE_MM and _cost(one, two, other, usual) <= enough:
+            return True
+    return False
 
 
 def _settled(label: int, both: _Both, why: str) -> BoneMotion:
@@ -252,12 +289,12 @@ def _whole_motion(ones: dict[int, _Surface], twos: dict[int, _Surface]) -> Array
 
 def _outward(ones: dict[int, _Surface]) -> list[int]:
     """Labels in the order in which they are laid: the trunk from its middle, then what hangs on it."""
-    hanging = ("sternum", "cervical_spine", "head", "shoulder", "limbs")
+    hanging = ("sternum", "C", "skull", "mandible", "clavicle", "scapula", "humerus", "femur")
     middle = np.mean([one.middle for one in ones.values()], axis=0) if ones else np.zeros(3)
 
     def place(label: int) -> tuple[int, float]:
-        group = BY_ID[label].group if label in BY_ID else ""
-        rank = 1 + hanging.index(group) if group in hanging else 0
+        stem = BY_ID[label].name.partition("_")[0].rstrip("0123456789") if label in BY_ID else ""
+        rank = 1 + hanging.index(stem) if stem in hanging else 0
         return rank, float(np.linalg.norm(ones[label].middle - middle))
 
     return sorted(ones, key=place)
@@ -291,14 +328,21 @@ def _more_starts(label: int, starts: list[Array], both: _Both) -> list[Array]:
             shifted = _shift(there - _moved(here, start)) @ start
             more.append(shifted)
             if _in_joint(label):
+                more += [_about(there, turn) @ shifted for turn in _turns()]
+            if _is_arm(label):
                 aligning = _aligning(start[:3, :3] @ _long_axis(one), _long_axis(two))
-                more += [_about(there, turn) @ shifted for turn in (*_turns(), *aligning)]
+                more += [_about(there, turn) @ shifted for turn in aligning]
     return more
 
 
 def _in_joint(label: int) -> bool:
     """Whether a joint turns the bone far from where its neighbours went."""
     return label in BY_ID and BY_ID[label].group in ("shoulder", "limbs", "head")
+
+
+def _is_arm(label: int) -> bool:
+    """A humerus may lie in any direction: arms are up on one day and down on the other."""
+    return label in BY_ID and BY_ID[label].name.startswith("humerus")
 
 
 def _partner(label: int) -> int:
@@ -436,16 +480,21 @@ def _median(one: _Surface, two: _Surface | None, motion: Array) -> float:
 
 
 def _best_first(one: _Surface, two: _Surface, starts: list[Array], usual: Array) -> list[Array]:
-    """The best first: by the mean distance of the nearer nine tenths, and by the turn from the `usual`."""
+    return sorted(starts, key=lambda start: _cost(one, two, start, usual))
 
-    def cost(motion: Array) -> float:
-        found = np.sort(_distances(one, two, motion, 200))
-        if len(found) < _FEW:
-            return float("inf")
-        turn = Rotation.from_matrix(motion[:3, :3] @ usual[:3, :3].T).magnitude()
-        return float(found[: int(0.9 * len(found))].mean() + _TURN_MM_PER_DEG * np.degrees(turn))
 
-    return sorted(starts, key=cost)
+def _cost(one: _Surface, two: _Surface, motion: Array, usual: Array) -> float:
+    """The mean distance of the nearer nine tenths; more where fewer points meet, and for turning."""
+    found = np.sort(_distances(one, two, motion, 200))
+    if len(found) < _FEW:
+        return float("inf")
+    share = len(found) / (len(one.mm[:200]) + len(two.mm[:200]))
+    near = float(found[: int(0.9 * len(found))].mean())
+    return near / float(np.sqrt(share)) + _TURN_MM_PER_DEG * _turn_deg(motion, usual)
+
+
+def _turn_deg(motion: Array, other: Array) -> float:
+    return float(np.degrees(Rotation.from_matrix(motion[:3, :3] @ other[:3, :3].T).magnitude()))
 
 
 # Rigid motions
