@@ -44,6 +44,7 @@ _MOST_TURN_DEG = (30.0, 60.0)  # beside its neighbours: a bone of the trunk, and
 _FARTHEST_MM = 40.0
 _TRIED = 5  # starts of a bone in a joint
 _AS_GOOD, _ELSEWHERE_MM = 1.15, 6.0  # two places of a bone that cannot be told apart
+_FAR_BETTER = 3.0
 _MOST_STEPS = 20
 _STAY, _STAY_IN_JOINT = 0.02, 0.004  # see _laid; a joint's start is a guess, a neighbour's motion is none
 
@@ -58,7 +59,7 @@ class BoneMotion:
     `second_mm_from_first_mm`: (4, 4) rigid. `surface_before_mm`: median distance of the surfaces, over the
     part seen in both, by the motion of the skeleton as a whole; `surface_after_mm`: by this motion; NaN
     where too little is seen in both. `own`: whether the bone's own surface was laid; otherwise it goes with
-    its neighbours or the whole skeleton, and `note` says why.
+    its neighbours or the whole skeleton, and `note` says why. Otherwise `note` is empty, or says what is odd.
     """
 
     second_mm_from_first_mm: Array
@@ -104,43 +105,44 @@ def bone_motions(first: Volume, second: Volume) -> dict[int, BoneMotion]:
             raise ValueError(f"expected a label map with values 0 to 255, got unit {volume.unit.value}")
     ones, twos = _surfaces(first), _surfaces(second)
     both = _Both(ones, twos, _whole_motion(ones, twos))
-    why: dict[int, str] = {}
+    notes: dict[int, str] = {}
     for label in _outward(ones):
-        motion, why[label] = _own_motion(label, both)
-        if not why[label]:
+        motion, taken, notes[label] = _own_motion(label, both)
+        if taken:
             both.found[label] = motion
     for label, mm in _strays(both).items():
-        why[label] = f"by itself it goes {mm:.0f} mm elsewhere than its neighbours, its name may be wrong"
+        notes[label] = f"by itself it goes {mm:.0f} mm elsewhere than its neighbours, its name may be wrong"
         del both.found[label]
-    return {label: _settled(label, both, why[label]) for label in ones}
+    return {label: _settled(label, both, notes[label]) for label in ones}
 
 
-def _own_motion(label: int, both: _Both) -> tuple[Array, str]:
-    """The motion that a bone's own surface tells, and why it is not to be taken; empty where it is."""
+def _own_motion(label: int, both: _Both) -> tuple[Array, bool, str]:
+    """The motion that a bone's own surface tells, whether it is to be taken, and why not, or what is odd."""
     one, two = both.ones[label], both.twos.get(label)
     if two is None:
-        return both.whole, "not in the second CT"
+        return both.whole, False, "not in the second CT"
     starts = [both.whole, *_nearest_motions(one, both)]
     usual = starts[-1]
     best = _best_first(one, two, [*starts, *_more_starts(label, starts, both)], usual)
-    if not _in_joint(label):
-        motion = _laid(one, two, best[0], _STAY)
-    else:
-        tried = [_laid(one, two, start, _STAY_IN_JOINT, 250) for start in best[:_TRIED]]
-        likely = [motion for motion in tried if not _unlikely(label, motion, usual, both)]
-        best = _best_first(one, two, likely or tried, usual)
-        if _ambiguous(one, two, best, usual):
-            return best[0], "what is seen of it fits in several ways"
-        motion = _laid(one, two, best[0], _STAY_IN_JOINT)
+    # Laid by some points, then by all from there: what a start holds back is a few per cent of the way.
+    stay = _STAY_IN_JOINT if _in_joint(label) else _STAY
+    tried = [_laid(one, two, start, stay, 250) for start in best[: _TRIED if _in_joint(label) else 1]]
+    likely = [motion for motion in tried if not _unlikely(label, motion, usual, both)]
+    best = _best_first(one, two, likely or tried, usual)
+    motion = _laid(one, two, best[0], stay)
     unlikely = _unlikely(label, motion, usual, both)
     if unlikely:
-        return motion, unlikely
+        return motion, False, unlikely
     after = _median(one, two, motion)
     if not np.isfinite(after):
-        return motion, "too little of it is seen in both"
-    if after >= min(_median(one, two, start) for start in starts):
-        return motion, "by itself it lies no better"
-    return motion, ""
+        return motion, False, "too little of it is seen in both"
+    before = min(_median(one, two, start) for start in starts)
+    if after >= before:
+        return motion, False, "by itself it lies no better"
+    if _ambiguous(one, two, best, usual):
+        # Where its neighbours went it may not be at all, as an arm that was put down.
+        return motion, before > _FAR_BETTER * after, "what is seen of it fits in several ways"
+    return motion, True, ""
 
 
 def _unlikely(label: int, motion: Array, usual: Array, both: _Both) -> str:
@@ -167,14 +169,15 @@ def _ambiguous(one: _Surface, two: _Surface, best: list[Array], usual: Array) ->
     return False
 
 
-def _settled(label: int, both: _Both, why: str) -> BoneMotion:
+def _settled(label: int, both: _Both, note: str) -> BoneMotion:
     """The bone's own motion, else its neighbours' or the whole skeleton's, whichever lies better."""
     one, two = both.ones[label], both.twos.get(label)
     before = _median(one, two, both.whole)
     if label in both.found:
         motion = both.found[label]
         after = _median(one, two, motion)
-        note = "" if after <= APART_MM else f"its surfaces stay {after:.1f} mm apart"
+        if after > APART_MM:
+            note = "; ".join(filter(None, [note, f"its surfaces stay {after:.1f} mm apart"]))
         return BoneMotion(motion, before, after, True, note)
     near = _nearest_motions(one, both)
     others = [both.whole, *near]
@@ -185,7 +188,7 @@ def _settled(label: int, both: _Both, why: str) -> BoneMotion:
         nearest = min((_apart(both.ones[n], one) for n in both.found), default=np.inf)
         chosen = len(near) if nearest <= _NEAR_MM else 0
     source = "its neighbours" if chosen else "the whole skeleton"
-    return BoneMotion(others[chosen], before, distances[chosen], False, f"{why}; goes with {source}")
+    return BoneMotion(others[chosen], before, distances[chosen], False, f"{note}; goes with {source}")
 
 
 # Surfaces
