@@ -2,10 +2,10 @@
 
 python benchmarks/alignment.py [COUNT] [FIRST_SEED] [--small]
 
-Every patient is another one (size, fat, resolution of the PET, noise). His PET is moved through its frame by up
-to 12 mm and turned by up to 5 degrees about the middle of the body: nothing is interpolated. Every fifth is not
-moved. Printed per tracer: the error at every bone, how often the 95 % interval of its length holds the truth,
-the error of the whole; and what `--align rigid` makes of the distance between PET and CT at the bones (TRE).
+Every patient is another one (size, fat, resolution of the PET, noise). His PET is moved through its frame by
+up to 12 mm and turned by up to 5 degrees about the middle of the body: nothing is interpolated. Every fifth
+is not moved. Printed per tracer: the error at every bone, how often the 95 % interval of its length holds the
+truth, the error of the whole; and what `--align rigid` makes of the distance between PET and CT at the bones.
 """
 
 import sys

@@ -6,10 +6,14 @@
   two hotspots of one bone that share nothing but are within `NEAR_MM`, a little, the less the wider the gap
 * *split*   : a hotspot of the second PET that is left and lies mostly in one of the first that is matched
 * *merged*  : the reverse, a hotspot of the first that has gone into a larger one of the second
+
+Of two days the patient lies otherwise: then every hotspot of the second is brought to the first by the motion
+of its bone (`bone_motion`) before anything is compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,8 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
+from petbone.anatomy import BY_NAME
+from petbone.bone_motion import BoneMotion
 from petbone.volume import Volume
 
 NEAR_MM = 8.0
@@ -31,19 +37,32 @@ COLUMNS = (
 RELATIONS = ("matched", "split", "merged", "first only", "second only")
 
 Array = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+Move = tuple[Array, Numbers]
+"""first_mm_from_second_mm (4, 4), and the hotspots of the second PET that it brings."""
 
 
 def match_hotspots(
-    first: Volume, second: Volume, first_table: pd.DataFrame, second_table: pd.DataFrame
+    first: Volume,
+    second: Volume,
+    first_table: pd.DataFrame,
+    second_table: pd.DataFrame,
+    motions: Mapping[int, BoneMotion] | None = None,
 ) -> pd.DataFrame:
     """A row per pair, and per hotspot that has no partner; the columns of `COLUMNS`.
 
-    `first`, `second`: hotspot numbers on the grids of their PETs, in one frame (RAS mm); the tables are
-    theirs (`burden.hotspot_table`). Ratios are second over first. `distance_mm` is between the middles. In
-    rows of `split` and `merged` ratios are empty: their partner is in another row, too.
+    `first`, `second`: hotspot numbers on the grids of their PETs; the tables are theirs
+    (`burden.hotspot_table`). Ratios are second over first. `distance_mm` is between the middles. In rows of
+    `split` and `merged` ratios are empty: their partner is in another row, too.
+
+    Without `motions` the two lie in one frame (RAS mm). With them (`bone_motion.bone_motions`, by label) each
+    hotspot of the second PET is brought to the first by the motion of the bone that it is in. Where that bone
+    has none, all motions are asked, and the one that comes nearest to their median is taken.
     """
     points = [_points(volume) for volume in (first, second)]
-    shared_ml = _shared_ml(first, second)
+    moves = _moves(points[1], second_table, motions or {})
+    points[1] = points[1][0], _brought(*points[1], moves)
+    shared_ml = _shared_ml(first, second, points, moves)
     sizes = [
         np.bincount(number, minlength=shared_ml.shape[n] + 1)[1:] for n, (number, _) in enumerate(points)
     ]
@@ -75,13 +94,13 @@ def match_hotspots(
     return table.astype({"relation": str})
 
 
-def _points(hotspots: Volume) -> tuple[npt.NDArray[np.int64], Array]:
+def _points(hotspots: Volume) -> tuple[Numbers, Array]:
     """(number, RAS mm) of every voxel of a hotspot."""
     ijk = np.argwhere(hotspots.data > 0)
     return hotspots.data[tuple(ijk.T)].astype(np.int64), hotspots.grid.mm(ijk)
 
 
-def _middles(number: npt.NDArray[np.int64], mm: Array, count: int) -> Array:
+def _middles(number: Numbers, mm: Array, count: int) -> Array:
     """(count, 3) mean place of each hotspot's voxels."""
     sums = np.stack(
         [np.bincount(number, axis, minlength=count + 1)[1:] for axis in mm.reshape(-1, 3).T], axis=1
@@ -89,24 +108,85 @@ def _middles(number: npt.NDArray[np.int64], mm: Array, count: int) -> Array:
     return sums / np.maximum(np.bincount(number, minlength=count + 1)[1:, None], 1)
 
 
-def _shared_ml(first: Volume, second: Volume) -> Array:
-    """(n, m) volume that each two hotspots share, by the voxels of the finer grid."""
-    n, m = (int(volume.data.max(initial=0)) for volume in (first, second))
-    fine, other = (first, second) if first.grid.voxel_ml <= second.grid.voxel_ml else (second, first)
-    ijk = np.argwhere(fine.data > 0)
-    number = fine.data[tuple(ijk.T)].astype(np.int64)
-    at = np.rint(other.grid.ijk(fine.grid.mm(ijk))).astype(np.int64)
-    inside = ((at >= 0) & (at < np.array(other.grid.shape))).all(axis=1)
-    theirs = other.data[tuple(at[inside].T)].astype(np.int64)
-    number, theirs = number[inside][theirs > 0], theirs[theirs > 0]
-    pairs = (number, theirs) if fine is first else (theirs, number)
-    shared = np.zeros((n, m))
-    np.add.at(shared, (pairs[0] - 1, pairs[1] - 1), fine.grid.voxel_ml)
+def _moves(
+    points: tuple[Numbers, Array], table: pd.DataFrame, motions: Mapping[int, BoneMotion]
+) -> list[Move]:
+    """Every motion in use with the hotspots that it brings; every hotspot once."""
+    if not motions:
+        return [(np.eye(4), np.arange(1, len(table) + 1, dtype=np.int64))]
+    labels = list(motions)
+    inverse = {label: _inverse(motions[label].second_mm_from_first_mm) for label in labels}
+    groups: dict[int, list[int]] = {}
+    for number, name in enumerate(table["bone"], start=1):
+        bone = BY_NAME.get(name)
+        label = bone.id if bone is not None else 0
+        if label not in inverse:
+            middle = points[1][points[0] == number].mean(axis=0)
+            places = np.stack([_placed(middle, inverse[n]) for n in labels])
+            away = np.linalg.norm(places - np.median(places, axis=0), axis=1)
+            label = labels[int(away.argmin())]
+        groups.setdefault(label, []).append(number)
+    return [(inverse[label], np.array(numbers, np.int64)) for label, numbers in groups.items()]
+
+
+def _inverse(motion: Array) -> Array:
+    return np.asarray(np.linalg.inv(motion), np.float64)
+
+
+def _placed(mm: Array, motion: Array) -> Array:
+    return mm @ motion[:3, :3].T + motion[:3, 3]
+
+
+def _brought(number: Numbers, mm: Array, moves: list[Move]) -> Array:
+    """The points of hotspots, each by its own motion."""
+    brought = mm.copy()
+    for motion, numbers in moves:
+        if not np.array_equal(motion, np.eye(4)):
+            chosen = np.isin(number, numbers)
+            brought[chosen] = _placed(mm[chosen], motion)
+    return brought
+
+
+def _shared_ml(
+    first: Volume,
+    second: Volume,
+    points: list[tuple[Numbers, Array]],
+    moves: list[Move],
+) -> Array:
+    """(n, m) volume that each two hotspots share, by the voxels of the finer grid.
+
+    `points`: those of both in the frame of the first, to which `moves` brought the second.
+    """
+    shared = np.zeros((int(first.data.max(initial=0)), int(second.data.max(initial=0))))
+    if first.grid.voxel_ml > second.grid.voxel_ml:
+        number, mm = points[1]
+        theirs = _at(first, mm)
+        np.add.at(shared, (theirs[theirs > 0] - 1, number[theirs > 0] - 1), second.grid.voxel_ml)
+        return shared
+    for motion, numbers in moves:
+        number, mm = points[0]
+        if not np.array_equal(motion, np.eye(4)):
+            there = points[1][1][np.isin(points[1][0], numbers)]
+            margin = second.grid.spacing_mm.sum()
+            near = ((mm >= there.min(axis=0) - margin) & (mm <= there.max(axis=0) + margin)).all(axis=1)
+            number, mm = number[near], _placed(mm[near], _inverse(motion))
+        theirs = _at(second, mm)
+        here = np.isin(theirs, numbers)
+        np.add.at(shared, (number[here] - 1, theirs[here] - 1), first.grid.voxel_ml)
     return shared
 
 
+def _at(hotspots: Volume, mm: Array) -> Numbers:
+    """The hotspot at each point, 0 for none and outside of the field of view."""
+    ijk = np.rint(hotspots.grid.ijk(mm)).astype(np.int64)
+    inside = ((ijk >= 0) & (ijk < np.array(hotspots.grid.shape))).all(axis=1)
+    number = np.zeros(len(mm), np.int64)
+    number[inside] = hotspots.data[tuple(ijk[inside].T)]
+    return number
+
+
 def _nearness(
-    points: list[tuple[npt.NDArray[np.int64], Array]],
+    points: list[tuple[Numbers, Array]],
     overlap: Array,
     first_table: pd.DataFrame,
     second_table: pd.DataFrame,

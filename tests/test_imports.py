@@ -16,7 +16,7 @@ LAYERS = [
     {"shift", "tissues", "pose", "bone_shift", "register", "alignment", "nearby"},
     {"io"},
     {"net", "foci", "background", "hotspots", "completeness", "endplates", "joints", "spill"},
-    {"whole", "benign", "burden", "indices", "matching", "followup", "sensitivity"},
+    {"whole", "benign", "burden", "indices", "matching", "bone_motion", "followup", "sensitivity"},
     {"report", "phantom"},
     {"pipeline", "results", "progress", "selftest"},
     {"cli", "cli_options"},
