@@ -34,7 +34,11 @@ Array = npt.NDArray[np.float64]
 
 
 def match_hotspots(
-    first: Volume, second: Volume, first_table: pd.DataFrame, second_table: pd.DataFrame
+    first: Volume,
+    second: Volume,
+    first_table: pd.DataFrame,
+    second_table: pd.DataFrame,
+    motions: dict[int, Any] | None = None,  # noqa: ARG001  stand-in: not yet used
 ) -> pd.DataFrame:
     """A row per pair, and per hotspot that has no partner; the columns of `COLUMNS`.
 
