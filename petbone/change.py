@@ -115,17 +115,21 @@ def hotspot_changes(
         else:
             row |= _alone(second, int(match["hotspot_2"]), 2, limits)
         rows.append(row)
-    table = pd.DataFrame(rows, columns=HOTSPOT_COLUMNS)
-    # A part that split off or merged is compared with its family.
-    family = table[table["relation"] == "matched"]
-    for kind, column in (("split", "hotspot_1"), ("merged", "hotspot_2")):
-        of_whole = family.set_index(column)["both_seen"]
-        part = table["relation"] == kind
-        table.loc[part, "both_seen"] = table.loc[part, column].map(of_whole)
-    return _ordered(table)
+    # A part that split off or merged was seen as its family was.
+    families = {key: row for row in rows if row["relation"] == "matched" for key in _keys(row)}
+    for row in rows:
+        if row["relation"] in ("split", "merged"):
+            column = "hotspot_1" if row["relation"] == "split" else "hotspot_2"
+            row["both_seen"] = families[column, row[column]]["both_seen"]
+    return _ordered(pd.DataFrame(rows, columns=HOTSPOT_COLUMNS))
 
 
 _FROM_MATCHES = ("relation", "hotspot_1", "hotspot_2", "bone_1", "bone_2", "overlap", "distance_mm")
+
+
+def _keys(row: dict[str, Any]) -> list[tuple[str, int]]:
+    """By what the parts of a matched pair find it."""
+    return [(column, int(row[column])) for column in ("hotspot_1", "hotspot_2")]
 
 
 def _words(numbers: list[int]) -> str | None:
@@ -274,9 +278,8 @@ def index_changes(first: pd.DataFrame, second: pd.DataFrame, limits: Limits | No
         found = _patient_row(row["index"], unit, (row["value_1"], row["value_2"]), measure, limits)
         if both and notes:
             found["verdict"] = "not comparable"
-        elif found["limits"] is not None and limits is not None and limits.threshold is not None:
-            if not pd.isna(row["threshold_1"]):
-                notes.append(f"the limits are of lesions outlined at SUV {limits.threshold:g}")
+        elif found["limits"] is not None and _outlined(limits) and not pd.isna(row["threshold_1"]):
+            notes.append(f"the limits are of lesions outlined at SUV {_outlined(limits):g}")
         rows.append(found | {"seen_1": seen[0], "seen_2": seen[1], "note": "; ".join(notes) or None})
     return pd.DataFrame(rows, columns=INDEX_COLUMNS)
 
@@ -334,6 +337,11 @@ def _patient_row(
     if one is not None and two is not None:
         row["verdict"] = "no limits" if interval is None else verdict(row["ratio"], interval)
     return row
+
+
+def _outlined(limits: Limits | None) -> float | None:
+    """The SUV by which the study behind the limits outlined its lesions, as far as that is known."""
+    return None if limits is None else limits.threshold
 
 
 def _same(one: Any, two: Any) -> bool:

@@ -156,8 +156,8 @@ def _refuse_mixed(folder: Path, suffix: str, pet: PetResult) -> None:
     rows, image = pet.hotspot_table["hotspot"].tolist(), int(pet.hotspots.data.max(initial=0))
     if rows != list(range(1, image + 1)):
         raise InputError(
-            f"{folder / f'hotspots{suffix}.csv'}: {len(rows)} hotspots, and hotspots{suffix}.nii.gz has "
-            f"{image}; expected tables and images of one run"
+            f"{folder / f'hotspots{suffix}.csv'}: its {len(rows)} hotspots are not 1 to {image}, those of "
+            f"hotspots{suffix}.nii.gz; expected tables and images of one run"
         )
     if not pet.suv.grid.same_as(pet.hotspots.grid):
         raise InputError(

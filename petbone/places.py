@@ -14,7 +14,6 @@ from petbone.anatomy import BY_NAME
 from petbone.volume import Grid, Volume
 
 COLUMNS = ("bone_there", "seen_there", "suv_max_there")
-SAMPLE_MM = 3.0
 
 Array = npt.NDArray[np.float64]
 
@@ -82,12 +81,14 @@ def _voxels(grid: Grid, mm: Array, slack_mm: float) -> tuple[npt.NDArray[np.int6
 
 
 def middles_mm(bones: Volume) -> dict[int, Array]:
-    """By label, the mean place of the bone in RAS mm, from voxels some 3 mm apart."""
-    steps = np.maximum(np.rint(SAMPLE_MM / bones.grid.spacing_mm), 1).astype(int)
-    sampled = bones.data[tuple(slice(None, None, int(step)) for step in steps)]
-    ijk = np.argwhere(sampled > 0)
-    label = sampled[tuple(ijk.T)].astype(np.int64)
-    mm = bones.grid.mm(ijk * steps)
-    size = np.bincount(label, minlength=256)
-    sums = np.stack([np.bincount(label, axis, minlength=256) for axis in mm.T], axis=1)
-    return {int(n): sums[n] / size[n] for n in np.flatnonzero(size)}
+    """By label, the mean place of the bone in RAS mm."""
+    sums = np.zeros((256, 4))
+    # Slice by slice: the indices of all bone at once would be larger than the image.
+    for k in range(bones.grid.shape[2]):
+        plane = bones.data[:, :, k]
+        i, j = np.nonzero(plane)
+        label = plane[i, j]
+        for column, weights in enumerate((i, j, np.full(i.size, k), None)):
+            sums[:, column] += np.bincount(label, weights, minlength=256)
+    found = np.flatnonzero(sums[:, 3])
+    return {int(n): bones.grid.mm(sums[n, :3] / sums[n, 3]) for n in found}
