@@ -18,10 +18,10 @@ class BoneMotion:
     surface_before_mm: float
     surface_after_mm: float
     own: bool
-    note: str = ""
+    note: str
 
 
 def bone_motions(first_bones: Volume, second_bones: Volume) -> dict[int, BoneMotion]:
     """By label, for every bone of both images: here nothing moves."""
     both = np.intersect1d(np.unique(first_bones.data), np.unique(second_bones.data))
-    return {int(n): BoneMotion(np.eye(4), float("nan"), float("nan"), False) for n in both if n}
+    return {int(n): BoneMotion(np.eye(4), float("nan"), float("nan"), False, "") for n in both if n}

@@ -67,13 +67,15 @@ def differences(first: CaseResult, second: CaseResult, pairs: list[tuple[PetResu
     """What was not the same at the two dates, though no reason to refuse them."""
     said = []
     one, two = first.provenance, second.provenance
-    for name, key in (("versions of petbone", "petbone"), ("weights of the network", "weights")):
-        if one.get(key) != two.get(key):
-            values = (str(facts.get(key) or "none: a mask made elsewhere")[:28] for facts in (one, two))
-            said.append(f"different {name}: {' and '.join(values)}")
+    if one.get("petbone") != two.get("petbone"):
+        said.append(f"different versions of petbone: {one.get('petbone')} and {two.get('petbone')}")
+    if one.get("weights") != two.get("weights"):
+        sources = (str(facts.get("weights") or "a mask made elsewhere") for facts in (one, two))
+        said.append(f"bones by different weights: {' and '.join(source[:21] for source in sources)}")
     psf = [(facts.get("options") or {}).get("psf_mm") for facts in (one, two)]
     if psf[0] != psf[1]:
-        said.append(f"different --psf-mm: {psf[0]} and {psf[1]}; suv_mean_pvc does not compare")
+        words = ("none" if mm is None else f"{mm:g} mm" for mm in psf)
+        said.append(f"different --psf-mm: {' and '.join(words)}; suv_mean_pvc does not compare")
     for before, after in pairs:
         said += [f"{before.tracer}: {line}" for line in _pet_differences(before, after)]
     return said
@@ -85,6 +87,11 @@ def _pet_differences(one: PetResult, two: PetResult) -> list[str]:
     if np.abs(grids[0] - grids[1]).max() > 0.01:
         sizes = (" x ".join(f"{edge:.2f}" for edge in grid) for grid in grids)
         said.append(f"voxels of {' and '.join(sizes)} mm; SUVmax and volumes depend on the voxel")
+    thresholds = one.facts["rule"].get("threshold"), two.facts["rule"].get("threshold")
+    if thresholds[0] != thresholds[1]:
+        said.append(
+            f"the threshold follows the patient's own bone: SUV {thresholds[0]:.2f} and {thresholds[1]:.2f}"
+        )
     suv = one.facts.get("suv") or {}, two.facts.get("suv") or {}
     if suv[0].get("rule") != suv[1].get("rule"):
         said.append(f"SUV by different rules: {suv[0].get('rule')}; {suv[1].get('rule')}")

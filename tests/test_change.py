@@ -402,7 +402,7 @@ def test_motions():
     matrix[:3, :3] = rotation(17)
     matrix[:3, 3] = middle + shift - matrix[:3, :3] @ middle
     motions = {
-        15: BoneMotion(matrix, 5.0, 0.5, True),
+        15: BoneMotion(matrix, 5.0, 0.5, True, ""),
         1: BoneMotion(np.eye(4), 0.5, 0.5, False, "too little of it was seen"),
     }
     table = change.motion_table(motions, {15: middle})
@@ -422,7 +422,7 @@ def test_motions():
 def test_small_and_large_turns(degrees):
     matrix = np.eye(4)
     matrix[:3, :3] = rotation(degrees)
-    table = change.motion_table({1: BoneMotion(matrix, 0, 0, True)}, {})
+    table = change.motion_table({1: BoneMotion(matrix, 0, 0, True, "")}, {})
     assert table.rotation_deg[0] == pytest.approx(degrees, rel=1e-6, abs=1e-9)
 
 

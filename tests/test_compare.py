@@ -20,7 +20,7 @@ import pytest
 from conftest import HandMade, affine
 from petbone import comparison
 from petbone.anatomy import BY_NAME
-from petbone.bone_motion import BoneMotion
+from petbone.bone_motion import BoneMotion, bone_motions
 from petbone.case import CaseResult
 from petbone.change import BONE_COLUMNS, HOTSPOT_COLUMNS, INDEX_COLUMNS, MOTION_COLUMNS
 from petbone.change_words import differences
@@ -113,6 +113,16 @@ def quantified(cli: Cli, folder: Path, out: Path, *more: object, tracers: tuple[
     answer = cli("quantify", folder / "bones.nii.gz", *pets, "--units", "suv", *told, *more, "-o", out)
     assert answer.status == 0, answer.err
     return out
+
+
+@pytest.fixture(autouse=True)
+def nobody_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks in a row have no shape to be laid on each other by; the phantom's bones have."""
+
+    def motions(first: Volume, second: Volume) -> dict[int, BoneMotion]:
+        return {int(n): BoneMotion(np.eye(4), 0.0, 0.0, True, "") for n in np.unique(first.data) if n}
+
+    monkeypatch.setattr(comparison, "bone_motions", motions)
 
 
 @pytest.fixture(scope="module")
@@ -338,8 +348,9 @@ def test_no_hotspot_at_either_date(cli: Cli, tmp_path: Path):
     assert "Neither date has a hotspot by this rule" in Page((out / "compare.html").read_text()).words
 
 
-def test_a_phantom_at_two_dates(cli: Cli, tmp_path: Path):
+def test_a_phantom_at_two_dates(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Curved bones, noise, blur: the hotter, the vanished and the new focus are found, the rest is stable."""
+    monkeypatch.setattr(comparison, "bone_motions", bone_motions)
     spec = replace(
         SMALL, pet_spacing_mm=(4.0, 4.0, 4.0), fov_mm=((-120.0, 120.0), (-60.0, 80.0), (-40.0, 330.0)),
         tracers=("naf",), noise=0.5,
@@ -560,13 +571,14 @@ def test_what_is_warned_of(dates: tuple[Path, Path]):
         f"different versions of petbone: {first.provenance['petbone']} and 0.0.9"
     ]
     assert differences(first, told(second, weights="ab12"), pair) == [
-        "different weights of the network: none: a mask made elsewhere and ab12"
+        "bones by different weights: a mask made elsewhere and ab12"
     ]
     psf = differences(first, told(second, options={"psf_mm": 6.0}), pair)
-    assert psf == ["different --psf-mm: None and 6.0; suv_mean_pvc does not compare"]
+    assert psf == ["different --psf-mm: none and 6 mm; suv_mean_pvc does not compare"]
 
     def facts(minutes: float, **more: Any) -> dict[str, Any]:
-        return {"suv": {"rule": "r", "decay_correction": "START", "decay_s": 60 * minutes} | more}
+        suv = {"rule": "r", "decay_correction": "START", "decay_s": 60 * minutes} | more
+        return {"suv": suv, "rule": {"threshold": 15.0}}
 
     one, two = first.pets[0], second.pets[0]
     for minutes, count in ((75, 0), (76, 1), (44, 1)):
@@ -578,6 +590,10 @@ def test_what_is_warned_of(dates: tuple[Path, Path]):
     assert differences(first, second, admin) == []
     rules = [(replace(one, facts=facts(60)), replace(two, facts=facts(60, rule="s")))]
     assert differences(first, second, rules) == ["naf: SUV by different rules: r; s"]
+    own = replace(two, facts=facts(60) | {"rule": {"threshold": 6.25}})
+    assert differences(first, second, [(replace(one, facts=facts(60)), own)]) == [
+        "naf: the threshold follows the patient's own bone: SUV 15.00 and 6.25"
+    ]
     grid = Grid(two.suv.grid.shape, affine(np.eye(3), (2.0, 4.0, 4.0), (0.0, 0.0, 0.0)))
     fine = [(one, replace(two, suv=Volume(two.suv.data, grid, Unit.SUV)))]
     assert differences(first, second, fine)[0].startswith("naf: voxels of 4.00 x 4.00 x 4.00 and 2.00 x")

@@ -39,7 +39,7 @@ HOTSPOT_COLUMNS = (
     Column("suv_mean_1", "1st", "", 1, "SUVmean", "SUVmean at the first date"),
     Column("suv_mean_2", "2nd", "", 1, "SUVmean", "at the second"),
     Column("suv_mean_ratio", "ratio", group="SUVmean", meaning="second / first"),
-    Column("suv_mean_change", "limits", digits="text", group="SUVmean", meaning="up, down or within"),
+    Column("suv_mean_change", "verdict", digits="text", group="SUVmean", meaning="up, down or within"),
     Column("volume_ml_1", "1st", "mL", 2, "volume", "volume at the first date"),
     Column("volume_ml_2", "2nd", "mL", 2, "volume", "at the second"),
     Column("suv_max_there", "other date", "", 1, "place", "SUVmax at the same place at the other date"),
@@ -143,8 +143,9 @@ def _case_facts(result: Comparison) -> list[tuple[str, str]]:
     for name, case in (("first", result.first), ("second", result.second)):
         found = ", ".join(f"{len(pet.hotspot_table)} hotspots ({pet.tracer})" for pet in case.pets)
         rows.append((name, found))
-    rule = result.tracers[0].first.facts["rule"]
-    rows.append(("rule", f"{plain(rule.get('name'))}, SUV {tables.rule_text(rule)}"))
+    for tracer in result.tracers:
+        rule = tracer.second.facts["rule"]
+        rows.append((f"rule ({tracer.tracer})", f"{plain(rule.get('name'))}, SUV {tables.rule_text(rule)}"))
     return rows
 
 
@@ -209,11 +210,13 @@ def _cards(tracer: TracerChanges) -> list[Card]:
     number = counts(tracer.hotspots)
     total = tracer.indices[tracer.indices["index"] == "hotspots_tlu_g"].to_dict("records")[0]
     ratio = "–" if pd.isna(total["ratio"]) else f"× {total['ratio']:.2f}"
-    verdict = {"up": "a rise", "down": "a fall", "within": "within the limits"}.get(
-        total["verdict"], "not judged"
-    )
+    verdict = {
+        "up": f"a rise: past the limits {total['limits']}",
+        "down": f"a fall: past the limits {total['limits']}",
+        "within": f"within the limits {total['limits']}",
+    }.get(total["verdict"], "not judged")
     detail = f"{shown(total['value_1'], 'three')} g, then {shown(total['value_2'], 'three')} g"
-    cards = [Card("total uptake", ratio, detail=detail, note=f"{verdict} {total['limits'] or ''}".strip())]
+    cards = [Card("total uptake", ratio, detail=detail, note=verdict)]
     words = {
         "new": "not there before",
         "grown": "past the limits of repeatability",
