@@ -244,6 +244,9 @@ def test_the_page(dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
     assert grown[3] == "T7"
     assert "2.20" in grown
     assert len({attrs["id"] for tag, attrs in page.tags if tag == "image"}) == 8  # two dates, two views
+    # Numbers in the pictures have the class of the change: both parts of L1 that of their whole.
+    marks = [attrs["class"] for tag, attrs in page.tags if tag == "text" and attrs.get("dy") == ".35em"]
+    assert [marks.count(name) for name in ("new", "grown", "stable", "shrunk", "gone")] == [2, 4, 10, 4, 2]
 
 
 def test_the_same_folder_twice(dates: tuple[Path, Path], cli: Cli, tmp_path: Path):

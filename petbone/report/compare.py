@@ -34,7 +34,7 @@ HOTSPOT_COLUMNS = (
         "suv_max_ratio", "ratio", group="SUVmax", meaning="second / first; for new and gone, of the place"
     ),
     Column(
-        "suv_max_change", "limits", digits="text", group="SUVmax", meaning="up, down or within the limits"
+        "suv_max_change", "verdict", digits="text", group="SUVmax", meaning="up, down or within the limits"
     ),
     Column("suv_mean_1", "1st", "", 1, "SUVmean", "SUVmean at the first date"),
     Column("suv_mean_2", "2nd", "", 1, "SUVmean", "at the second"),
@@ -158,7 +158,7 @@ def _pictures(result: Comparison) -> tuple[dict[str, Image], list[tuple[tuple[st
     images: dict[str, Image] = {}
     panels: list[list[tuple[str, Panel]]] = [[] for _ in result.tracers]
     drawn = [scene(case) for case in (result.first, result.second)]
-    for n in range(len(result.tracers)):
+    for n, tracer in enumerate(result.tracers):
         found = [
             [(name, panel) for row in one.rows[n] for panel in row if panel.images[0].startswith("pet")]
             for name, one in zip(("first", "second"), drawn, strict=True)
@@ -168,11 +168,25 @@ def _pictures(result: Comparison) -> tuple[dict[str, Image], list[tuple[tuple[st
         scale = min(panel.width_px / panel.width_mm for _, panel in beside)
         for name, panel in beside:
             own = tuple(f"{image}-{name}" for image in panel.images)
-            panels[n].append((name, replace(panel, images=own, width_px=panel.width_mm * scale)))
+            css = _change_of(tracer.hotspots, "1" if name == "first" else "2")
+            marks = tuple(replace(mark, css=css.get(mark.text, "")) for mark in panel.marks)
+            scaled = replace(panel, images=own, width_px=panel.width_mm * scale, marks=marks)
+            panels[n].append((name, scaled))
             store = drawn[0 if name == "first" else 1].images
             size = panel.width_mm, panel.height_mm
             images |= {f"{image}-{name}": (store[image], *size) for image in panel.images}
     return images, [tuple(some) for some in panels]
+
+
+def _change_of(changes: pd.DataFrame, suffix: str) -> dict[str, str]:
+    """By the number of a hotspot, as it stands in the pictures, its change; a part's is that of its whole."""
+    found: dict[str, str] = {}
+    for row in changes[changes["change"].notna()].to_dict("records"):
+        parts = row[f"parts_{suffix}"]
+        numbers = [row[f"hotspot_{suffix}"], *(parts.split() if isinstance(parts, str) else ())]
+        if row["change"] not in ("split", "merged"):
+            found |= {str(n): str(row["change"]).split(" ")[0] for n in numbers if not pd.isna(n)}
+    return found
 
 
 def _section(
@@ -217,6 +231,7 @@ def _cards(tracer: TracerChanges) -> list[Card]:
     }.get(total["verdict"], "not judged")
     detail = f"{shown(total['value_1'], 'three')} g, then {shown(total['value_2'], 'three')} g"
     cards = [Card("total uptake", ratio, detail=detail, note=verdict)]
+    judged = tracer.limits is not None and "tlu_g" in tracer.limits.lesion
     words = {
         "new": "not there before",
         "grown": "past the limits of repeatability",
@@ -224,11 +239,14 @@ def _cards(tracer: TracerChanges) -> list[Card]:
         "shrunk": "past the limits of repeatability",
         "gone": "not there any more",
     }
-    cards += [Card(key, str(number[key]), detail=words[key]) for key in CHANGES[:5]]
+    shown_changes = [key for key in CHANGES[:5] if judged or key in ("new", "gone")]
+    cards += [Card(key, str(number[key]), detail=words[key]) for key in shown_changes]
+    if number["not judged"]:
+        why = "at both dates, cut by the field of one" if judged else "at both dates; no limits are known"
+        cards.append(Card("not judged", str(number["not judged"]), detail=why))
     unseen = number[UNSEEN_1] + number[UNSEEN_2]
-    if unseen or number["not judged"]:
-        detail = f"{unseen} where one date did not look, {number['not judged']} matched without a class"
-        cards.append(Card("not judged", str(unseen + number["not judged"]), detail=detail))
+    if unseen:
+        cards.append(Card("unseen", str(unseen), detail="where one of the dates did not look"))
     return cards
 
 
