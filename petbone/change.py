@@ -105,6 +105,9 @@ def hotspot_changes(
             parts = sorted(merged.get(two, [])), sorted(split.get(one, []))
             row |= {"parts_1": _words(parts[0]), "parts_2": _words(parts[1])}
             row |= _compared(first, [one, *parts[0]], second, [two, *parts[1]], limits)
+            if match["bone_1"] != match["bone_2"]:
+                other = f"in {match['bone_1']} at the first date, in {match['bone_2']} at the second"
+                row["note"] = "; ".join(filter(None, (row["note"], other)))
         elif match["relation"] in ("split", "merged"):
             side, suffix = (second, 2) if match["relation"] == "split" else (first, 1)
             own = side.sums([int(match[f"hotspot_{suffix}"])])

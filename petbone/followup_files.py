@@ -81,6 +81,10 @@ def _facts(folder: Path) -> dict[str, Any]:
     )
     if not proper or not pets or not isinstance(found["provenance"], dict):
         raise InputError(f"{folder}: its summary.json names no PET with tracer and rule; {expected}")
+    # Files are named by their tracer, so it must be one that petbone gives.
+    strange = [str(pet["tracer"]) for pet in pets if pet["tracer"] not in TRACERS]
+    if strange:
+        raise InputError(f"{folder}: its summary.json names the tracer {strange[0]}; {expected}")
     return found
 
 
@@ -138,17 +142,21 @@ def _case(folder: Path, facts: dict[str, Any], tracers: list[str]) -> CaseResult
         )
         _refuse_mixed(folder, suffix, pet)
         pets.append(pet)
-    names = facts["provenance"].get("names")
-    return CaseResult(None, bones, tuple(pets), (), facts["provenance"], _candidates(names))
+    return CaseResult(None, bones, tuple(pets), (), facts["provenance"], _candidates(folder, facts))
 
 
-def _candidates(names: dict[str, Any] | None) -> dict[int, tuple[int, ...]] | None:
+def _candidates(folder: Path, facts: dict[str, Any]) -> dict[int, tuple[int, ...]] | None:
     """What each bone may be, its own name first; None for masks made elsewhere."""
+    names = facts["provenance"].get("names")
     if names is None:
         return None
-    return {
-        BY_NAME[name].id: tuple(BY_NAME[other].id for other in told["may_be"]) for name, told in names.items()
-    }
+    try:
+        may_be = {name: told["may_be"] for name, told in names.items()}
+        return {BY_NAME[name].id: tuple(BY_NAME[one].id for one in some) for name, some in may_be.items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder / MARK}: its names are none of petbone's ({error}); measure the case again"
+        ) from error
 
 
 def _refuse_mixed(folder: Path, suffix: str, pet: PetResult) -> None:

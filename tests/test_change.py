@@ -158,6 +158,13 @@ def test_the_highest_of_a_family_and_its_mean():
     assert row.tlu_g_2 == 200
 
 
+def test_a_hotspot_that_is_given_to_another_bone_is_told():
+    pair = matches(("matched", 1, 1)).assign(bone_2="L4")
+    table = hotspot_changes(pair, side([(5, 20, 30)]), side([(5, 20, 30)]), LIN)
+    assert table.note[0] == "in L3 at the first date, in L4 at the second"
+    assert table.change[0] == "stable"
+
+
 def test_new_and_gone_and_where_nobody_looked():
     first = side([(5, 20, 30), (5, 20, 30), (5, 20, 30)], bone_there={2: False}, seen_there={3: 0.49})
     second = side([(4, 20, 30), (4, 20, 30), (4, 20, 30)], bone_there={2: False}, seen_there={3: 0.5})

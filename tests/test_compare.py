@@ -435,6 +435,15 @@ def test_facts_that_cannot_be_read(dates: tuple[Path, Path], cli: Cli, tmp_path:
     assert "names no PET with tracer and rule" in refused(cli, tmp_path, *dates)
     path.write_text('{"pets": []}')
     assert "names no PET with tracer and rule" in refused(cli, tmp_path, *dates)
+    path.write_text('{"pets": [{"tracer": "../naf", "rule": {}}]}')
+    assert "names the tracer ../naf" in refused(cli, tmp_path, *dates)
+
+
+@pytest.mark.parametrize("names", [[], {"T7": 1}, {"T7": {}}, {"T7": {"may_be": ["tail"]}}])
+def test_names_that_cannot_be(names: Any, dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
+    path = dates[1] / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"names": names}))
+    assert "two/provenance.json: its names are none of petbone's" in refused(cli, tmp_path, *dates)
 
 
 def test_no_tracer_in_common(dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
