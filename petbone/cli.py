@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import petbone
+from petbone.cli_compare import compare
 from petbone.cli_options import (
     Align,
     CtSeries,
@@ -145,6 +146,9 @@ def quantify(
     )
     files = CaseFiles(tuple(pet), stated, ct, bones, labels, ct_series)
     _case(files, CaseOptions(index, rule, align=align, psf_mm=psf_mm), output, overwrite, quiet, verbose)
+
+
+app.command()(compare)
 
 
 @app.command()

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from petbone import change
 from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS
 from petbone.indices import COLUMNS, parse_indices
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(
-    "columns", [BONE_COLUMNS, HOTSPOT_COLUMNS, COLUMNS], ids=["bones", "hotspots", "indices"]
-)
+CHANGES = (change.HOTSPOT_COLUMNS, change.BONE_COLUMNS, change.INDEX_COLUMNS, change.MOTION_COLUMNS)
+
+
+@pytest.mark.parametrize("columns", [BONE_COLUMNS, HOTSPOT_COLUMNS, COLUMNS, *CHANGES])
 def test_every_column_is_explained(columns):
     explained = set(re.findall(r"`(\w+)`", (ROOT / "docs/outputs.md").read_text(encoding="utf-8")))
     assert set(columns) <= explained

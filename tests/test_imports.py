@@ -11,21 +11,25 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 
 # From the bottom up: a module may import from its own line and from those above it, never from below.
 LAYERS = [
-    {"errors", "volume", "anatomy", "steps", "components"},
+    {"errors", "volume", "anatomy", "steps", "components", "repeatability"},
     {"body", "suv", "labels", "resample", "thinned", "peak", "partial_volume", "case", "audit", "metrics"},
-    {"shift", "tissues", "pose", "bone_shift", "register", "alignment", "nearby"},
+    {"shift", "tissues", "pose", "bone_shift", "register", "alignment", "nearby", "places"},
     {"io"},
     {"net", "foci", "background", "hotspots", "completeness", "endplates", "joints", "spill"},
     {"whole", "benign", "burden", "indices", "matching", "bone_motion", "followup", "sensitivity"},
+    {"change", "change_words", "comparison"},
     {"report", "phantom"},
-    {"pipeline", "results", "progress", "selftest"},
-    {"cli", "cli_options"},
+    {"pipeline", "results", "progress", "selftest", "followup_files"},
+    {"cli", "cli_compare", "cli_options"},
 ]
 MAY_IMPORT_TORCH = {"net", "selftest"}
-MAY_IMPORT_TYPER = {"cli", "cli_options"}
+MAY_IMPORT_TYPER = {"cli", "cli_compare", "cli_options"}
 MAY_IMPORT_SIMPLEITK = {"io"}
 # steps: the memory that Linux says is free
-MAY_TAKE_PATHS = {"io", "pipeline", "results", "cli", "cli_options", "labels", "net", "steps", "selftest"}
+MAY_TAKE_PATHS = {
+    "io", "pipeline", "results", "followup_files", "cli", "cli_compare", "cli_options", "labels", "net",
+    "steps", "selftest",
+}  # fmt: skip
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

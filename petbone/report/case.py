@@ -103,7 +103,7 @@ def render(result: CaseResult) -> str:
         sections=sections,
         matches=_matches(result.pets, unsure),
         definitions=_definitions(result),
-        provenance=_provenance(result.provenance),
+        provenance=provenance_rows(result.provenance),
         steps=_steps(result.provenance),
         ct_window=CT_WINDOW_HU,
         gap=tables.GAP,
@@ -283,7 +283,7 @@ def _definitions(result: CaseResult) -> list[tuple[str, str]]:
     return sorted(meanings.items())
 
 
-def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def provenance_rows(provenance: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Groups of (key, value), those of the contract first.
 
     Steps and assumptions stand elsewhere; the names are left out, for they hold guesses by name.

@@ -28,6 +28,7 @@ class Mark:
     v_mm: float
     to_u_mm: float
     to_v_mm: float
+    css: str = ""  # a class for the word
 
 
 def _data_uri(image: Image.Image, **options: int) -> str:
