@@ -36,6 +36,7 @@ from petbone.cli_options import (
     Verbose,
     WeightKg,
     Weights,
+    examinations,
     no_option,
     pet_options,
     refuse_unknown_align,
@@ -58,6 +59,13 @@ def run(
     output: Output = Path("petbone_results"),
     bones: Annotated[Path | None, typer.Option(help="Bone mask made elsewhere; skips the network.")] = None,
     labels: LabelsOf = None,
+    ct2: Annotated[
+        Path | None, typer.Option(help="CT of a second examination; its PET is --pet2, or the last PET.")
+    ] = None,
+    pet2: Annotated[
+        list[Path] | None, typer.Option(help="PET of the second examination, another tracer; may repeat.")
+    ] = None,
+    bones2: Annotated[Path | None, typer.Option(help="Bone mask of the second examination.")] = None,
     tracer: Tracer = None,
     units: Units = None,
     sidecar: Sidecar = None,
@@ -85,20 +93,23 @@ def run(
     """One patient: bones, uptake, hotspots and indices from a CT and a PET.
 
     Example: petbone run ct.nii.gz pet.nii.gz --tracer naf -o patient_1
+    Two examinations: petbone run ct.nii naf.nii --ct2 ct2.nii --pet2 fch.nii --tracer naf --tracer choline
     """
     from petbone.pipeline import CaseFiles, CaseOptions
 
     refuse_unknown_align(align)
     if labels is not None and bones is None:
         raise typer.BadParameter("--labels says whose labels a mask has; give the mask with --bones")
+    here, there = examinations(pet, pet2, ct2, bones2)
     stated = pet_options(
-        pet,
+        here + there,
         {"tracer": tracer, "units": units, "sidecar": sidecar, "dose_mbq": dose_mbq}
         | {"injected_at": injected_at, "scan_start": scan_start, "half_life_s": half_life_s}
         | {"series": series},
         {"weight_kg": weight_kg, "height_cm": height_cm, "sex": sex},
     )
-    files = CaseFiles(tuple(pet), stated, ct, bones, labels, ct_series)
+    second = CaseFiles(tuple(there), stated[len(here) :], ct2, bones2, labels) if there else None
+    files = CaseFiles(tuple(here), stated[: len(here)], ct, bones, labels, ct_series, second)
     options = CaseOptions(index, rule, device, threads, weights, max_memory_gb, align, psf_mm)
     _case(files, options, output, overwrite, quiet, verbose)
 
@@ -226,7 +237,7 @@ def suv(
     import json
 
     from petbone.io import read_pet, write_nifti
-    from petbone.pipeline import suv_facts
+    from petbone.measure import suv_facts
     from petbone.results import refuse_existing_image
 
     stated = pet_options(
@@ -405,7 +416,7 @@ def _case(files: Any, options: Any, output: Path, overwrite: bool, quiet: bool, 
         write_case(result, folder, steps)
     for warning in result.warnings:
         _say(f"note: {warning}", quiet)
-    for pet in result.pets:
+    for pet in result.all_pets:
         rule = pet.facts["rule"]["name"]
         value = pet.index_table.set_index("index").loc[rule]
         shown = "has no value" if pd.isna(value["value"]) else f"{value['value']:.4g} {value['unit']}"

@@ -84,6 +84,24 @@ def refuse_unknown_align(align: str) -> None:
         raise typer.BadParameter(f"{align!r} is neither report nor rigid", param_hint="--align")
 
 
+def examinations(
+    pet: list[Path], pet2: list[Path] | None, ct2: Path | None, bones2: Path | None
+) -> tuple[list[Path], list[Path]]:
+    """PETs of the first examination and of the second; the second's are `pet2`, or the last of `pet`.
+
+    Raises BadParameter where what is given of a second examination is no examination.
+    """
+    if ct2 is None:
+        if pet2 or bones2 is not None:
+            raise typer.BadParameter("a second examination needs its CT: give --ct2", param_hint="--ct2")
+        return pet, []
+    if pet2:
+        return pet, pet2
+    if len(pet) < 2:
+        raise typer.BadParameter("the second CT needs a PET of its own: give --pet2", param_hint="--pet2")
+    return pet[:-1], pet[-1:]
+
+
 def pet_options(
     pets: list[Path], each: dict[str, list[Any] | None], shared: dict[str, Any]
 ) -> tuple[PetOptions, ...]:

@@ -1,4 +1,4 @@
-"""The same bone in two tracers of one examination: where they agree on disease and where they do not."""
+"""The same bone in two tracers, of one examination or two: where they agree on disease and where not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from petbone.case import PetResult
+from petbone.case import CaseResult, PetResult
 from petbone.matching import match_hotspots
 
 
@@ -34,14 +34,23 @@ def concordance(pets: Sequence[PetResult]) -> pd.DataFrame:
     return table
 
 
-def hotspot_matches(pets: Sequence[PetResult]) -> pd.DataFrame:
+def hotspot_matches(case: CaseResult) -> pd.DataFrame:
     """Which hotspot of one tracer is which of another (`matching.match_hotspots`), for every two tracers.
 
-    The PETs lie in one frame, that of their CT. Ratios are of the second tracer over the first.
+    PETs of one examination lie in one frame, that of their CT; between two examinations every hotspot goes
+    with the motion of its bone. Ratios are of the second tracer over the first.
     """
     found = []
-    for one, two in combinations(pets, 2):
-        table = match_hotspots(one.hotspots, two.hotspots, one.hotspot_table, two.hotspot_table)
+    for one, two in combinations(case.all_pets, 2):
+        # Identity: PETs are no arrays to be compared by value.
+        apart = any(one is pet for pet in case.pets) and not any(two is pet for pet in case.pets)
+        table = match_hotspots(
+            one.hotspots,
+            two.hotspots,
+            one.hotspot_table,
+            two.hotspot_table,
+            case.motions if apart else None,
+        )
         table.insert(0, "tracer_1", one.tracer)
         table.insert(1, "tracer_2", two.tracer)
         found.append(table)

@@ -81,6 +81,10 @@ def _facts(folder: Path) -> dict[str, Any]:
     )
     if not proper or not pets or not isinstance(found["provenance"], dict):
         raise InputError(f"{folder}: its summary.json names no PET with tracer and rule; {expected}")
+    if "second" in found["provenance"]:
+        raise InputError(
+            f"{folder}: holds two examinations (--ct2); expected one: measure them apart, then compare"
+        )
     # Files are named by their tracer, so it must be one that petbone gives.
     strange = [str(pet["tracer"]) for pet in pets if pet["tracer"] not in TRACERS]
     if strange:

@@ -10,26 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 import petbone
-from petbone import alignment
-from petbone.anatomy import BY_ID, LOW_CONFIDENCE, SPINE_AND_RIB_VARIANTS, unsure_name
-from petbone.background import TISSUES, NoReference, Reference, reference_regions
-from petbone.benign import Surroundings, flag_texts
-from petbone.burden import DEFINITIONS, bone_table, hotspot_hu, hotspot_table
-from petbone.case import CaseResult, PetResult
-from petbone.completeness import Seen, what_was_seen
+from petbone.bone_motion import bone_motions
+from petbone.case import CaseResult, Skeleton
 from petbone.errors import InputError, ResourceError, UsageError
-from petbone.hotspots import HotspotRule, absolute, find_hotspots, left_out_ml
-from petbone.indices import Index, choose_index, index_table, parse_indices, published_indices, resolved
+from petbone.indices import Index, choose_index, parse_indices, published_indices
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.labels import LabelTable
-from petbone.partial_volume import corrected_means, least_hotspot_ml, means_of_bones, regions_of
-from petbone.register import align, moved_frame
-from petbone.resample import occupancy
-from petbone.sensitivity import COLUMNS as SHIFT_COLUMNS
-from petbone.sensitivity import shifted_ranges
+from petbone.measure import How, measure, tracer_of
 from petbone.steps import Steps, available_memory_gb
 from petbone.volume import Grid, Volume
 
@@ -50,6 +39,7 @@ class CaseFiles:
     bones: Path | None = None
     labels: str | None = None  # a label table by name, or a CSV file; None: petbone's own
     ct_series: str | None = None  # number or UID, where the CT's folder holds several
+    second: CaseFiles | None = None  # another examination of the patient, whose tracers are others
 
 
 @dataclass(frozen=True)
@@ -66,61 +56,66 @@ class CaseOptions:
     psf_mm: float | None = None  # FWHM of the PET's blur; None: partial volume is not corrected
 
 
-@dataclass(frozen=True, eq=False)
-class Skeleton:
-    """The bones of the patient and what is known of their names."""
-
-    bones: Volume
-    confidence: dict[int, float] | None  # None for masks made elsewhere
-    weights_sha256: str | None
-    notes: tuple[str, ...]
-    candidates: dict[int, tuple[int, ...]] | None  # what each may be, its own first; None as above
-
-    def is_unsure(self, label: int) -> bool:
-        """True where the network gave the bone a name that is more likely wrong than right."""
-        return self.confidence is not None and self.confidence.get(label, 1.0) < LOW_CONFIDENCE
-
-    def spoken(self, label: int) -> str:
-        """The bone's name, or what it may be where its name is unsure."""
-        if self.is_unsure(label):
-            return unsure_name((self.candidates or {}).get(label, (label,)))
-        return BY_ID[label].name
-
-    def names(self) -> dict[str, dict[str, Any]] | None:
-        """By name, its confidence and the names that the bone may have; None for masks made elsewhere."""
-        if self.confidence is None:
-            return None
-        may_be = self.candidates or {}
-        return {
-            BY_ID[label].name: {
-                "confidence": round(float(sure), 6),
-                "may_be": [BY_ID[other].name for other in may_be.get(label, (label,))],
-            }
-            for label, sure in sorted(self.confidence.items())
-        }
-
-
 def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult:
-    """Measure one patient. Raises InputError when an input cannot be used."""
+    """Measure one patient, in one examination or two. Raises InputError when an input cannot be used."""
     indices, wanted = all_indices(options)
     if wanted is not None:
         _chosen(indices, "", wanted)  # refused before the work, not after
+    every = (files,) if files.second is None else (files, files.second)
     with steps("read"):
-        ct, mask, pets = _read(files)
+        scans = [_read(one) for one in every]
+    pets = [pet for _, _, several in scans for pet in several]
     tracers = [tracer_of(pet) for pet in pets]
     if len(set(tracers)) < len(tracers):
         raise InputError(
-            f"{files.pets[-1]}: PETs of the tracers {', '.join(tracers)}; expected a different tracer for "
-            "each, since files are named by it: give --tracer once per PET"
+            f"{every[-1].pets[-1]}: PETs of the tracers {', '.join(tracers)}; expected a different tracer "
+            "for each, since files are named by it: give --tracer once per PET; two dates of one tracer are "
+            "run apart and compared with petbone compare"
         )
-    frame = mask or ct
-    if frame is None:
-        raise ValueError("a case needs a CT or a bone map")
-    for path, pet in zip(files.pets, pets, strict=True):
-        refuse_no_overlap(path, pet.volume.grid, files.bones or files.ct, frame.volume.grid)
+    for one, (ct, mask, several) in zip(every, scans, strict=True):
+        frame = mask or ct
+        if frame is None:
+            raise ValueError("an examination needs a CT or a bone map")
+        for path, pet in zip(one.pets, several, strict=True):
+            refuse_no_overlap(path, pet.volume.grid, one.bones or one.ct, frame.volume.grid)
+    results = [
+        _examination(one, found, options, (indices, wanted, len(pets) > 1), steps)
+        for one, found in zip(every, scans, strict=True)
+    ]
+    if len(results) == 1:
+        return results[0]
+    with steps("motions of the bones"):
+        motions = bone_motions(results[0].bones, results[1].bones)
+    warnings = list(dict.fromkeys([*results[0].warnings, *results[1].warnings]))
+    second = results[1].provenance
+    provenance = results[0].provenance | {
+        "second": {key: second[key] for key in ("inputs", "names", "reference_regions")},
+        "assumptions": list(dict.fromkeys([*results[0].provenance["assumptions"], *second["assumptions"]])),
+        "warnings": warnings,
+    }
+    return replace(
+        results[0],
+        second=results[1],
+        motions=motions,
+        warnings=tuple(warnings),
+        provenance=provenance,
+    )
 
+
+def _examination(
+    files: CaseFiles,
+    scans: tuple[Scan | None, Scan | None, list[Scan]],
+    options: CaseOptions,
+    chosen: tuple[tuple[Index, ...], str | None, bool],
+    steps: Steps,
+) -> CaseResult:
+    """A CT (or a bone map) and its PETs, which lie in one frame.
+
+    `chosen`: the indices, whose hotspots are listed, and whether remarks say the tracer.
+    """
+    (ct, mask, pets), (indices, wanted, several) = scans, chosen
     with steps("bones"):
-        skeleton = _masked(mask, files) if mask else find_bones(frame.volume, options, steps)
+        skeleton = _masked(mask, files) if mask else _found(ct, options, steps)
     if not skeleton.bones.data.any():
         raise InputError(f"{files.bones or files.ct}: no bone found in it; expected a part of a skeleton")
 
@@ -132,10 +127,11 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
         guesses += skeleton.notes  # the network's names are a guess, and it says which are unsure
     for pet in pets:
         index, guess = _chosen(indices, tracer_of(pet), wanted)
-        result, notes = measure(pet, ct, skeleton, indices, index, steps, options)
+        how = How(index, options.align, options.psf_mm)
+        result, notes = measure(pet, ct, skeleton, indices, how, steps)
         results.append(result)
         guesses += [guess] if guess else []
-        warnings += [f"{result.tracer}: {note}" for note in notes] if len(pets) > 1 else notes
+        warnings += [f"{result.tracer}: {note}" for note in notes] if several else notes
     warnings = list(dict.fromkeys([*guesses, *warnings]))
     return CaseResult(
         ct=None if ct is None else ct.volume,
@@ -177,6 +173,11 @@ def _read(files: CaseFiles) -> tuple[Scan | None, Scan | None, list[Scan]]:
         None if mask is None else mask.result(),
         [pet.result() for pet in pets],
     )
+
+
+def _found(ct: Scan | None, options: CaseOptions, steps: Steps) -> Skeleton:
+    assert ct is not None  # run_case saw to it
+    return find_bones(ct.volume, options, steps)
 
 
 def find_bones(ct: Volume, options: CaseOptions, steps: Steps) -> Skeleton:
@@ -223,171 +224,11 @@ def _masked(mask: Scan, files: CaseFiles) -> Skeleton:
     return Skeleton(bones, None, None, (said, *notes), None)
 
 
-def measure(
-    pet: Scan,
-    ct: Scan | None,
-    skeleton: Skeleton,
-    indices: tuple[Index, ...],
-    index: Index,
-    steps: Steps,
-    options: CaseOptions,
-) -> tuple[PetResult, list[str]]:
-    """One PET measured bone by bone, hotspots by `index`, and what a reader should know of it."""
-    tracer = tracer_of(pet)
-    suv = pet.volume.with_data(np.ascontiguousarray(pet.volume.data))
-    assert index.rule is not None  # choose_index saw to it
-    notes = []
-    hu = ct.volume if ct is not None and ct.volume.grid.same_as(skeleton.bones.grid) else None
-    if ct is not None and hu is None:
-        notes.append("the bone map lies on another grid than the CT, so hotspots have no mean HU")
-    with steps("carry bones to the PET"):
-        occupied = occupancy(skeleton.bones, suv.grid)
-    if not occupied.voxel.size:
-        raise InputError(
-            f"the {tracer} PET holds no bone of the bone map; expected images of one examination"
-        )
-    with ThreadPoolExecutor(2) as beside:
-        aligned = beside.submit(align, suv, hu, skeleton.bones, occupied)
-        if options.align == "rigid":
-            with steps("lay the PET on the CT"):
-                moved = aligned.result()
-                if moved is not None and moved.verdict()[0]:
-                    suv = moved_frame(suv, moved.pet_mm_from_ct_mm)
-                    occupied = occupancy(skeleton.bones, suv.grid)
-        told = index.rule  # from here on its threshold is an SUV
-        references = _references(indices, suv, ct, skeleton.bones, steps)
-        indices, (index,) = resolved(indices, references), resolved((index,), references)
-        if index.missing:
-            raise InputError(
-                f"{index.name} cannot be measured in the {tracer} PET: {index.missing}; "
-                + ("give a CT, too (petbone run CT PET --bones MASK), or " if ct is None else "")
-                + "choose another index with --index"
-            )
-        assert index.rule is not None
-        read = [found for found in references.values() if isinstance(found, Reference)]
-        notes += [said for found in read if (said := found.remark())]
-        index = replace(index, rule=absolute(index.rule, suv, occupied))
-        assert index.rule is not None
-        aside = beside.submit(shifted_ranges, suv, skeleton.bones, index.rule, occupied)
-        with steps("measure"):
-            seen = what_was_seen(skeleton.bones, occupied)
-            hotspots = find_hotspots(suv, occupied, index.rule)
-            hu_mean = hotspot_hu(hu, skeleton.bones, hotspots, index.rule.bones) if hu is not None else None
-            bones = bone_table(suv, occupied, hotspots, seen, index.rule.bones, skeleton.confidence)
-            spots = hotspot_table(suv, occupied, hotspots, index.rule.bones, skeleton.confidence, hu_mean)
-            parts = {label: state.fraction or 0.0 for label, state in seen.items()}
-            surroundings = Surroundings(suv, occupied, skeleton.bones)
-            flags = surroundings.flags(hotspots, index.rule.bones)
-            spots["flags"] = flag_texts(flags, spots["hotspot"])
-            table = index_table(indices, suv, occupied, parts, tracer, seen, surroundings)
-        if options.psf_mm is not None:
-            with steps("correct for partial volume"):
-                regions = regions_of(occupied, hotspots, index.rule.bones, least_hotspot_ml(options.psf_mm))
-                means = corrected_means(suv, regions, options.psf_mm)
-                bones["suv_mean_pvc"] = means_of_bones(occupied, regions, means)[bones["id"].to_numpy(int)]
-                spots["suv_mean_pvc"] = means[255 + spots["hotspot"].to_numpy(int)]
-        with steps("compare PET with CT"):
-            lies = aligned.result()
-            bones[list(SHIFT_COLUMNS)] = aside.result().loc[bones["id"]].to_numpy()
-    lost_ml = left_out_ml(suv, occupied, index.rule, hotspots)
-    notes += _remarks(seen, bones, skeleton, index, lost_ml)
-    facts: dict[str, Any] = {
-        "suv": suv_facts(pet),
-        "alignment": alignment.facts_of(lies, options.align),
-        "rule": asdict(index.rule)
-        | {"bones": index.bones, "reference": index.reference}
-        | ({"multiple_of_bone": told.threshold} if told.relative_to == "bone" else {})
-        | _leaning(told, references),
-        "definitions": DEFINITIONS,
-    }
-    if references:
-        facts["reference_regions"] = {tissue: asdict(found) for tissue, found in references.items()}
-    if options.psf_mm is not None:
-        facts["psf_fwhm_mm"] = options.psf_mm
-    left = lies.corrected() if lies is not None and facts["alignment"]["applied"] else lies
-    placed = alignment.table_of(left)
-    for column in ("shift_mm", "shift_uncertainty_mm"):
-        bones[column] = bones["name"].map(placed.set_index("name")[column]).astype(float)
-    if left is not None:
-        notes += alignment.notes_of(left, facts["alignment"], skeleton.spoken)
-    return PetResult(tracer, suv, hotspots, bones, spots, table, facts, placed), notes
-
-
-def _references(
-    indices: tuple[Index, ...], suv: Volume, ct: Scan | None, bones: Volume, steps: Steps
-) -> dict[str, Reference | NoReference]:
-    """The reference regions that the rules ask for."""
-    asked = {index.rule.relative_to for index in indices if index.rule is not None}
-    tissues = [tissue for tissue in TISSUES if tissue in asked]
-    if not tissues:
-        return {}
-    with steps("reference regions"):
-        return reference_regions(tissues, suv, None if ct is None else ct.volume, bones)
-
-
-def _leaning(rule: HotspotRule, references: dict[str, Reference | NoReference]) -> dict[str, Any]:
-    """What the threshold of a rule leans on, for the report; empty where it is no liver or muscle."""
-    found = references.get(rule.relative_to)
-    if not isinstance(found, Reference):
-        return {}
-    return {
-        "multiple_of_mean": rule.threshold,
-        "multiple_of_sd": rule.sd_multiple,
-        "reference_region": asdict(found),
-    }
-
-
-def tracer_of(pet: Scan) -> str:
-    """The tracer as far as the file or the user told it, else ``other``."""
-    return str(pet.source.get("tracer") or "other")
-
-
 def _chosen(indices: tuple[Index, ...], tracer: str, name: str | None) -> tuple[Index, str]:
     try:
         return choose_index(indices, tracer, name)
     except ValueError as error:
         raise UsageError(f"--index: {error}") from error
-
-
-def _remarks(
-    seen: dict[int, Seen], bones: pd.DataFrame, skeleton: Skeleton, index: Index, lost_ml: float
-) -> list[str]:
-    """What a reader of the tables would otherwise not see."""
-    assert index.rule is not None
-    said = []
-    outside = [state for state in seen.values() if "pet" in state.cut_by.split()]
-    unseen = sum(state.fraction == 0 for state in outside)
-    if outside:
-        said.append(
-            f"{len(outside)} bones reach out of the PET ({unseen} wholly); values cover the part inside"
-        )
-    variants = [label for label in SPINE_AND_RIB_VARIANTS if seen[label].status != "absent"]
-    found = [BY_ID[label].name for label in variants if not skeleton.is_unsure(label)]
-    perhaps = [skeleton.spoken(label) for label in variants if skeleton.is_unsure(label)]
-    if found:
-        said.append(f"{', '.join(found)} found; counted with the 49 bones")
-    if perhaps:
-        said.append(f"perhaps supernumerary: {'; '.join(perhaps)}; counted with the 49 bones")
-    hot = bones[(bones["suv_max"] >= index.rule.threshold) & ~bones["id"].isin(index.rule.bones)]
-    if len(hot):
-        listed = ", ".join(
-            f"{skeleton.spoken(int(row['id']))} (SUVmax {row['suv_max']:.1f})" for _, row in hot.iterrows()
-        )
-        said.append(f"past the threshold of {index.name} but not among its bones: {listed}")
-    if lost_ml > 0:
-        said.append(
-            f"{lost_ml:.2f} mL of bone past the threshold of {index.name} belong to no hotspot: heat from "
-            "outside at the fringe of bone, or foci smaller or cooler than the rule wants"
-        )
-    return said
-
-
-def suv_facts(pet: Scan) -> dict[str, Any]:
-    """How SUV was obtained: factor, rule, assumptions, and the tags that were used (none identifying)."""
-    if pet.suv is None:
-        return {}
-    stated: dict[str, Any] = dict(pet.source.get("suv") or {})
-    return stated | {"factor": pet.suv.factor, "rule": pet.suv.rule, "assumptions": list(pet.suv.assumptions)}
 
 
 def all_indices(options: CaseOptions) -> tuple[tuple[Index, ...], str | None]:
@@ -437,7 +278,9 @@ def _options(files: CaseFiles, options: CaseOptions) -> dict[str, Any]:
     left_out = ("sidecar", "injected_at", "scan_start")
     stated["pets"] = [
         {key: value for key, value in asdict(pet).items() if value is not None and key not in left_out}
-        for pet in files.pet_options
+        for one in (files, files.second)
+        if one is not None
+        for pet in one.pet_options
     ]
     return stated
 

@@ -15,9 +15,11 @@ import pandas as pd
 
 from petbone.burden import region_table
 from petbone.case import CaseResult
+from petbone.change import motion_table
 from petbone.errors import InputError, ResourceError
 from petbone.followup import concordance, hotspot_matches
 from petbone.io import write_nifti
+from petbone.places import middles_mm
 from petbone.report.case import render
 from petbone.steps import Steps
 
@@ -106,8 +108,11 @@ def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
         with steps("write"), ThreadPoolExecutor() as pool:
             # Compression releases the interpreter, so the images go out side by side.
             jobs = [pool.submit(write_nifti, result.bones, folder / "bones.nii.gz")]
-            for pet in result.pets:
-                suffix = f"_{pet.tracer}" if len(result.pets) > 1 else ""
+            if result.second is not None:
+                jobs.append(pool.submit(write_nifti, result.second.bones, folder / "bones_ct2.nii.gz"))
+            pets = result.all_pets
+            for pet in pets:
+                suffix = f"_{pet.tracer}" if len(pets) > 1 else ""
                 jobs.append(pool.submit(write_nifti, pet.suv, folder / f"suv{suffix}.nii.gz"))
                 jobs.append(pool.submit(write_nifti, pet.hotspots, folder / f"hotspots{suffix}.nii.gz"))
                 _write_table(pet.bone_table, folder / f"bones{suffix}.csv")
@@ -116,9 +121,12 @@ def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
                 _write_table(pet.index_table, folder / f"indices{suffix}.csv")
                 if pet.alignment_table is not None:
                     _write_table(pet.alignment_table, folder / f"alignment{suffix}.csv")
-            if len(result.pets) > 1:
-                _write_table(concordance(result.pets), folder / "concordance.csv")
-                _write_table(hotspot_matches(result.pets), folder / "hotspot_matches.csv")
+            if len(pets) > 1:
+                _write_table(concordance(pets), folder / "concordance.csv")
+                _write_table(hotspot_matches(result), folder / "hotspot_matches.csv")
+            if result.motions is not None:
+                moved = motion_table(result.motions, middles_mm(result.bones))
+                _write_table(moved, folder / "motions.csv")
             page = render(result)
             for job in jobs:
                 job.result()
@@ -145,7 +153,7 @@ def _summary(result: CaseResult) -> dict[str, Any]:
             "rule": pet.facts.get("rule"),
             "alignment": pet.facts.get("alignment"),
         }
-        for pet in result.pets
+        for pet in result.all_pets
     ]
     definitions = result.pets[0].facts["definitions"] if result.pets else {}
     return {"petbone": result.provenance["petbone"], "warnings": result.warnings, "pets": pets} | {

@@ -12,13 +12,14 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 # From the bottom up: a module may import from its own line and from those above it, never from below.
 LAYERS = [
     {"errors", "volume", "anatomy", "steps", "components", "repeatability"},
-    {"body", "suv", "labels", "resample", "thinned", "peak", "partial_volume", "case", "audit", "metrics"},
+    {"body", "suv", "labels", "resample", "thinned", "peak", "partial_volume", "audit", "metrics"},
     {"shift", "tissues", "pose", "bone_shift", "register", "alignment", "nearby", "places"},
     {"io"},
     {"net", "foci", "background", "hotspots", "completeness", "endplates", "joints", "spill"},
-    {"whole", "benign", "burden", "indices", "matching", "bone_motion", "followup", "sensitivity"},
+    {"whole", "benign", "burden", "indices", "matching", "bone_motion", "case"},
+    {"followup", "sensitivity"},
     {"change", "change_words", "comparison"},
-    {"report", "phantom"},
+    {"report", "phantom", "measure"},
     {"pipeline", "results", "progress", "selftest", "followup_files"},
     {"cli", "cli_compare", "cli_options"},
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,11 +78,15 @@ def render(result: CaseResult) -> str:
     Tolerates missing keys in `facts` and `provenance`; raises ValueError where the tables lack the columns
     ``hotspot``, ``name``, ``status`` or ``index`` by which their rows are known.
     """
-    for pet in result.pets:
+    for pet in result.all_pets:
         _check(pet)
     drawn = scene(result)
     unsure = tables.unsure_bones(result)
-    sections = [_section(number, pet, drawn, unsure) for number, pet in enumerate(result.pets, 1)]
+    shown = [(pet, unsure) for pet in result.pets]
+    if result.second is not None:
+        others = tables.unsure_bones(result.second)
+        shown += [(pet, others) for pet in result.second.pets]
+    sections = [_section(number, pet, drawn, names) for number, (pet, names) in enumerate(shown, 1)]
     guesses = _guesses(result)
     warnings = [text for text in _unique(map(plain, result.warnings)) if text not in guesses]
     environment = jinja2.Environment(
@@ -101,7 +105,7 @@ def render(result: CaseResult) -> str:
         images=drawn.images,
         rows_without_pet=() if result.pets else drawn.rows[0],
         sections=sections,
-        matches=_matches(result.pets, unsure),
+        matches=_matches(result, unsure),
         definitions=_definitions(result),
         provenance=provenance_rows(result.provenance),
         steps=_steps(result.provenance),
@@ -119,7 +123,7 @@ def _check(pet: PetResult) -> None:
 
 
 def _title(result: CaseResult) -> str:
-    tracers = " and ".join(_tracer(pet) for pet in result.pets)
+    tracers = " and ".join(_tracer(pet) for pet in result.all_pets)
     return f"{tracers} PET/CT" if tracers else "Bones in CT"
 
 
@@ -133,6 +137,10 @@ def _case_facts(result: CaseResult) -> list[tuple[str, str]]:
     if result.ct is None or not result.bones.grid.same_as(result.ct.grid):
         rows.append(("bones", _grid_text(result.bones)))
     rows += [(f"{_tracer(pet)} PET", _grid_text(pet.suv)) for pet in result.pets]
+    if result.second is not None:
+        second = result.second
+        rows.append(("second CT", "not given" if second.ct is None else _grid_text(second.ct)))
+        rows += [(f"{_tracer(pet)} PET", _grid_text(pet.suv)) for pet in second.pets]
     version = result.provenance.get("petbone")
     if not is_missing(version) and not isinstance(version, Mapping):
         rows.append(("petbone", plain(version)))
@@ -148,7 +156,7 @@ def _grid_text(volume: Volume) -> str:
 def _guesses(result: CaseResult) -> list[str]:
     """Assumptions of the run and of every SUV, each once."""
     texts = _sentences(result.provenance.get("assumptions"))
-    for pet in result.pets:
+    for pet in result.all_pets:
         suv = pet.facts.get("suv")
         texts += _sentences(suv.get("assumptions") if isinstance(suv, Mapping) else None)
     return _unique(texts)
@@ -198,12 +206,13 @@ def _regions(pet: PetResult, unsure: tables.Unsure) -> Table | None:
     return tables.plain_table(region_table(pet.bone_table), tables.REGION_COLUMNS, unsure)
 
 
-def _matches(pets: Sequence[PetResult], unsure: tables.Unsure) -> Table | None:
+def _matches(result: CaseResult, unsure: tables.Unsure) -> Table | None:
     """Which hotspot of one tracer is which of another; None for one PET alone."""
     wanted = {"hotspot", "bone", "volume_ml", "suv_max", "tlu_g"}
+    pets = result.all_pets
     if len(pets) < 2 or not all(wanted <= set(pet.hotspot_table) for pet in pets):
         return None
-    return tables.plain_table(hotspot_matches(pets), tables.MATCH_COLUMNS, unsure)
+    return tables.plain_table(hotspot_matches(result), tables.MATCH_COLUMNS, unsure)
 
 
 def _cards(pet: PetResult) -> list[Card]:
@@ -271,7 +280,7 @@ def _definitions(result: CaseResult) -> list[tuple[str, str]]:
     meanings: dict[str, str] = {}
     known: tuple[Column, ...] = (*tables.BONE_COLUMNS, *tables.HOTSPOT_COLUMNS, *tables.INDEX_COLUMNS)
     present: set[str] = set()
-    for pet in result.pets:
+    for pet in result.all_pets:
         definitions = pet.facts.get("definitions")
         if isinstance(definitions, Mapping):
             meanings.update({str(key): plain(text) for key, text in definitions.items()})

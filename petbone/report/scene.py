@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +73,28 @@ def suv_max_shown(tracer: str) -> float:
 
 
 def scene(case: CaseResult) -> Scene:
-    """Project, colour and mark everything; the volumes are read once and never copied whole."""
+    """Project, colour and mark everything; the volumes are read once and never copied whole.
+
+    Rows of a second examination follow those of the first, on a frame of their own.
+    """
+    first = _scene(case)
+    if case.second is None:
+        return first
+    second = _scene(case.second)
+    rows = tuple(
+        tuple(tuple(replace(panel, images=_apart(panel.images)) for panel in row) for row in view)
+        for view in second.rows
+    )
+    images = dict(zip(_apart(second.images), second.images.values(), strict=True))
+    return Scene(first.images | images, first.rows + rows, first.numbered + second.numbered)
+
+
+def _apart(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of images of a second examination."""
+    return tuple(f"{name}-second" for name in names)
+
+
+def _scene(case: CaseResult) -> Scene:
     shown = _trimmed(_pictures(case), [suv_max_shown(pet.tracer) for pet in case.pets])
     images: dict[str, str] = {}
     for view in View:

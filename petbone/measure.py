@@ -1,0 +1,202 @@
+"""One PET measured: bones carried to it, hotspots, tables, and how it lies to the CT."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from petbone import alignment
+from petbone.anatomy import BY_ID, SPINE_AND_RIB_VARIANTS
+from petbone.background import TISSUES, NoReference, Reference, reference_regions
+from petbone.benign import Surroundings, flag_texts
+from petbone.burden import DEFINITIONS, bone_table, hotspot_hu, hotspot_table
+from petbone.case import PetResult, Skeleton
+from petbone.completeness import Seen, what_was_seen
+from petbone.errors import InputError
+from petbone.hotspots import HotspotRule, absolute, find_hotspots, left_out_ml
+from petbone.indices import Index, index_table, resolved
+from petbone.io import Scan
+from petbone.partial_volume import corrected_means, least_hotspot_ml, means_of_bones, regions_of
+from petbone.register import align, moved_frame
+from petbone.resample import occupancy
+from petbone.sensitivity import COLUMNS as SHIFT_COLUMNS
+from petbone.sensitivity import shifted_ranges
+from petbone.steps import Steps
+from petbone.volume import Volume
+
+
+@dataclass(frozen=True)
+class How:
+    """How a PET is measured: whose hotspots are listed, ``report`` or ``rigid``, FWHM of the PET's blur."""
+
+    index: Index
+    align: str = "report"
+    psf_mm: float | None = None
+
+
+def measure(
+    pet: Scan,
+    ct: Scan | None,
+    skeleton: Skeleton,
+    indices: tuple[Index, ...],
+    how: How,
+    steps: Steps,
+) -> tuple[PetResult, list[str]]:
+    """One PET measured bone by bone, and what a reader should know of it.
+
+    Raises InputError when the PET holds no bone, or when the rule of the listed hotspots leans on a liver or
+    a muscle that cannot be read.
+    """
+    index = how.index
+    tracer = tracer_of(pet)
+    suv = pet.volume.with_data(np.ascontiguousarray(pet.volume.data))
+    assert index.rule is not None  # choose_index saw to it
+    notes = []
+    hu = ct.volume if ct is not None and ct.volume.grid.same_as(skeleton.bones.grid) else None
+    if ct is not None and hu is None:
+        notes.append("the bone map lies on another grid than the CT, so hotspots have no mean HU")
+    with steps("carry bones to the PET"):
+        occupied = occupancy(skeleton.bones, suv.grid)
+    if not occupied.voxel.size:
+        raise InputError(
+            f"the {tracer} PET holds no bone of the bone map; expected images of one examination"
+        )
+    with ThreadPoolExecutor(2) as beside:
+        aligned = beside.submit(align, suv, hu, skeleton.bones, occupied)
+        if how.align == "rigid":
+            with steps("lay the PET on the CT"):
+                moved = aligned.result()
+                if moved is not None and moved.verdict()[0]:
+                    suv = moved_frame(suv, moved.pet_mm_from_ct_mm)
+                    occupied = occupancy(skeleton.bones, suv.grid)
+        told = index.rule  # from here on its threshold is an SUV
+        references = _references(indices, suv, ct, skeleton.bones, steps)
+        indices, (index,) = resolved(indices, references), resolved((index,), references)
+        if index.missing:
+            raise InputError(
+                f"{index.name} cannot be measured in the {tracer} PET: {index.missing}; "
+                + ("give a CT, too (petbone run CT PET --bones MASK), or " if ct is None else "")
+                + "choose another index with --index"
+            )
+        assert index.rule is not None
+        read = [found for found in references.values() if isinstance(found, Reference)]
+        notes += [said for found in read if (said := found.remark())]
+        index = replace(index, rule=absolute(index.rule, suv, occupied))
+        assert index.rule is not None
+        aside = beside.submit(shifted_ranges, suv, skeleton.bones, index.rule, occupied)
+        with steps("measure"):
+            seen = what_was_seen(skeleton.bones, occupied)
+            hotspots = find_hotspots(suv, occupied, index.rule)
+            hu_mean = hotspot_hu(hu, skeleton.bones, hotspots, index.rule.bones) if hu is not None else None
+            bones = bone_table(suv, occupied, hotspots, seen, index.rule.bones, skeleton.confidence)
+            spots = hotspot_table(suv, occupied, hotspots, index.rule.bones, skeleton.confidence, hu_mean)
+            parts = {label: state.fraction or 0.0 for label, state in seen.items()}
+            surroundings = Surroundings(suv, occupied, skeleton.bones)
+            flags = surroundings.flags(hotspots, index.rule.bones)
+            spots["flags"] = flag_texts(flags, spots["hotspot"])
+            table = index_table(indices, suv, occupied, parts, tracer, seen, surroundings)
+        if how.psf_mm is not None:
+            with steps("correct for partial volume"):
+                regions = regions_of(occupied, hotspots, index.rule.bones, least_hotspot_ml(how.psf_mm))
+                means = corrected_means(suv, regions, how.psf_mm)
+                bones["suv_mean_pvc"] = means_of_bones(occupied, regions, means)[bones["id"].to_numpy(int)]
+                spots["suv_mean_pvc"] = means[255 + spots["hotspot"].to_numpy(int)]
+        with steps("compare PET with CT"):
+            lies = aligned.result()
+            bones[list(SHIFT_COLUMNS)] = aside.result().loc[bones["id"]].to_numpy()
+    lost_ml = left_out_ml(suv, occupied, index.rule, hotspots)
+    notes += _remarks(seen, bones, skeleton, index, lost_ml)
+    facts: dict[str, Any] = {
+        "suv": suv_facts(pet),
+        "alignment": alignment.facts_of(lies, how.align),
+        "rule": asdict(index.rule)
+        | {"bones": index.bones, "reference": index.reference}
+        | ({"multiple_of_bone": told.threshold} if told.relative_to == "bone" else {})
+        | _leaning(told, references),
+        "definitions": DEFINITIONS,
+    }
+    if references:
+        facts["reference_regions"] = {tissue: asdict(found) for tissue, found in references.items()}
+    if how.psf_mm is not None:
+        facts["psf_fwhm_mm"] = how.psf_mm
+    left = lies.corrected() if lies is not None and facts["alignment"]["applied"] else lies
+    placed = alignment.table_of(left)
+    for column in ("shift_mm", "shift_uncertainty_mm"):
+        bones[column] = bones["name"].map(placed.set_index("name")[column]).astype(float)
+    if left is not None:
+        notes += alignment.notes_of(left, facts["alignment"], skeleton.spoken)
+    return PetResult(tracer, suv, hotspots, bones, spots, table, facts, placed), notes
+
+
+def _references(
+    indices: tuple[Index, ...], suv: Volume, ct: Scan | None, bones: Volume, steps: Steps
+) -> dict[str, Reference | NoReference]:
+    """The reference regions that the rules ask for."""
+    asked = {index.rule.relative_to for index in indices if index.rule is not None}
+    tissues = [tissue for tissue in TISSUES if tissue in asked]
+    if not tissues:
+        return {}
+    with steps("reference regions"):
+        return reference_regions(tissues, suv, None if ct is None else ct.volume, bones)
+
+
+def _leaning(rule: HotspotRule, references: dict[str, Reference | NoReference]) -> dict[str, Any]:
+    """What the threshold of a rule leans on, for the report; empty where it is no liver or muscle."""
+    found = references.get(rule.relative_to)
+    if not isinstance(found, Reference):
+        return {}
+    return {
+        "multiple_of_mean": rule.threshold,
+        "multiple_of_sd": rule.sd_multiple,
+        "reference_region": asdict(found),
+    }
+
+
+def tracer_of(pet: Scan) -> str:
+    """The tracer as far as the file or the user told it, else ``other``."""
+    return str(pet.source.get("tracer") or "other")
+
+
+def suv_facts(pet: Scan) -> dict[str, Any]:
+    """How SUV was obtained: factor, rule, assumptions, and the tags that were used (none identifying)."""
+    if pet.suv is None:
+        return {}
+    stated: dict[str, Any] = dict(pet.source.get("suv") or {})
+    return stated | {"factor": pet.suv.factor, "rule": pet.suv.rule, "assumptions": list(pet.suv.assumptions)}
+
+
+def _remarks(
+    seen: dict[int, Seen], bones: pd.DataFrame, skeleton: Skeleton, index: Index, lost_ml: float
+) -> list[str]:
+    """What a reader of the tables would otherwise not see."""
+    assert index.rule is not None
+    said = []
+    outside = [state for state in seen.values() if "pet" in state.cut_by.split()]
+    unseen = sum(state.fraction == 0 for state in outside)
+    if outside:
+        said.append(
+            f"{len(outside)} bones reach out of the PET ({unseen} wholly); values cover the part inside"
+        )
+    variants = [label for label in SPINE_AND_RIB_VARIANTS if seen[label].status != "absent"]
+    found = [BY_ID[label].name for label in variants if not skeleton.is_unsure(label)]
+    perhaps = [skeleton.spoken(label) for label in variants if skeleton.is_unsure(label)]
+    if found:
+        said.append(f"{', '.join(found)} found; counted with the 49 bones")
+    if perhaps:
+        said.append(f"perhaps supernumerary: {'; '.join(perhaps)}; counted with the 49 bones")
+    hot = bones[(bones["suv_max"] >= index.rule.threshold) & ~bones["id"].isin(index.rule.bones)]
+    if len(hot):
+        listed = ", ".join(
+            f"{skeleton.spoken(int(row['id']))} (SUVmax {row['suv_max']:.1f})" for _, row in hot.iterrows()
+        )
+        said.append(f"past the threshold of {index.name} but not among its bones: {listed}")
+    if lost_ml > 0:
+        said.append(
+            f"{lost_ml:.2f} mL of bone past the threshold of {index.name} belong to no hotspot: heat from "
+            "outside at the fringe of bone, or foci smaller or cooler than the rule wants"
+        )
+    return said
