@@ -233,7 +233,24 @@ def _cards(pet: PetResult) -> list[Card]:
     detail += f", {flagged} flagged by place" if flagged else ""
     cards.append(Card("hotspots", str(count), detail=detail.rstrip(", ")))
     cards.append(_seen_card(pet, chosen))
-    return cards
+    placed = _placed_card(pet)
+    return [*cards, placed] if placed is not None else cards
+
+
+def _placed_card(pet: PetResult) -> Card | None:
+    """How the PET lies to the CT; None where nobody measured it."""
+    told = pet.facts.get("alignment")
+    if pet.alignment_table is None or not isinstance(told, Mapping):
+        return None
+    table = pet.alignment_table
+    whole = table[table["name"] == "whole"]
+    title = "PET to CT, after correction" if told.get("applied") else "PET to CT"
+    if not len(whole):
+        return Card(title, tables.GAP, note=plain(told.get("why", "")))
+    length, sure = (float(whole.iloc[0][name]) for name in ("shift_mm", "shift_uncertainty_mm"))
+    return Card(
+        title, f"{length:.1f} ± {sure:.1f}", "mm", "the whole; 95 % interval", plain(told.get("why", ""))
+    )
 
 
 def _bare(name: object) -> str:

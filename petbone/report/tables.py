@@ -129,7 +129,13 @@ BONE_COLUMNS = (
         "hotspot_tlu_g", "uptake", "g", group="hotspots", meaning="total lesion uptake: volume x mean SUV"
     ),
     Column("shift_mm", "shift", "mm", 1, "PET to CT", "measured displacement of PET against CT at the bone"),
-    Column("shift_uncertainty_mm", "±", "mm", 1, "PET to CT", "uncertainty of the shift"),
+    Column("shift_uncertainty_mm", "±", "mm", 1, "PET to CT", "half of the 95 % interval of the shift"),
+    Column("suv_mean_shift_low", "SUV mean from", "", 2, "if it lay 3 mm aside", "least SUV mean"),
+    Column("suv_mean_shift_high", "to", "", 2, "if it lay 3 mm aside", "greatest SUV mean"),
+    Column("suv_max_shift_low", "SUV max from", "", 2, "if it lay 3 mm aside", "least SUVmax"),
+    Column("suv_max_shift_high", "to", "", 2, "if it lay 3 mm aside", "greatest SUVmax"),
+    Column("hotspot_volume_ml_shift_low", "hotspots from", "mL", 2, "if it lay 3 mm aside", "least volume"),
+    Column("hotspot_volume_ml_shift_high", "to", "mL", 2, "if it lay 3 mm aside", "greatest volume"),
 )
 
 HOTSPOT_COLUMNS = (
