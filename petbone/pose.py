@@ -31,7 +31,7 @@ PRIOR_MM, PRIOR_DEG = 4.0, 2.0
 LEAST_NOISE = 0.01
 """No picture of the PET is predicted better than to this part of its mean."""
 STEPS = 12
-POINTS = 30_000
+POINTS = 15_000
 """Voxels that a step looks at, drawn evenly from those near the body."""
 
 

@@ -22,7 +22,7 @@ from petbone.pose import parameters, pose, prior_precision, rigid
 from petbone.resample import Occupancy
 from petbone.shift import Shift, length_and_interval
 from petbone.tissues import tissues
-from petbone.volume import Grid, Volume
+from petbone.volume import Box, Grid, Volume
 
 Array = npt.NDArray[np.float64]
 
@@ -31,6 +31,8 @@ FLOOR_VOXELS = 0.02
 DECILES = (0.5, 0.9)
 LEAST_BONES = 1
 LEAST_GAIN = 1 / 3
+REACH_MM = 60.0
+"""How far beyond the bones the PET is looked at: motions, surroundings and blur."""
 MANY_BONES, SPREAD_OF_FEW_MM = 10, 2.0
 """How far bones depart from the whole is judged from ten of them or more; of fewer it is taken as this."""
 WORST_SD_MM = 8.0
@@ -113,6 +115,8 @@ def align(pet: Volume, ct: Volume | None, bones: Volume, occupied: Occupancy) ->
     `occupied` are the bones on the grid of the PET. Without a CT bones are compared with what is near them.
     """
     motion = pose(pet, ct, bones)
+    box = _around(occupied)
+    pet, occupied = pet.cropped(box), occupied.cropped(box)
     around = tissues(ct, bones, pet.grid, 2, wanted_tissues(occupied))
     found = bone_shifts(pet, occupied, around, motion)
     floor = (FLOOR_VOXELS * float(pet.grid.spacing_mm.mean())) ** 2
@@ -124,6 +128,18 @@ def align(pet: Volume, ct: Volume | None, bones: Volume, occupied: Occupancy) ->
     if len(found) < LEAST_BONES:
         return None
     return _whole(found, float(pet.grid.spacing_mm.max()))
+
+
+def _around(occupied: Occupancy) -> Box:
+    """Box of the PET that holds the bones, and what they can be displaced by around them."""
+    shape = occupied.grid.shape
+    ijk = np.array(np.unravel_index(occupied.voxel, shape)).reshape(3, -1)
+    if not ijk.size:
+        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+    margin = np.ceil(REACH_MM / occupied.grid.spacing_mm).astype(int)
+    low = np.maximum(ijk.min(axis=1) - margin, 0)
+    high = np.minimum(ijk.max(axis=1) + margin + 1, shape)
+    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
 
 
 def _whole(found: dict[int, Shift], voxel_mm: float) -> Alignment:

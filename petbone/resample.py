@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from petbone.volume import Grid, Unit, Volume
+from petbone.volume import Box, Grid, Unit, Volume
 
 _SNAP_VOXELS = 1e-3  # grids whose voxels are nearer to each other than this coincide
 _NOISE = 1e-9
@@ -79,6 +79,15 @@ class Occupancy:
         voxel, fraction = voxel[order], fraction[order]
         first = np.flatnonzero(np.diff(voxel, prepend=-1))
         return voxel[first], np.add.reduceat(fraction, first) if first.size else fraction
+
+    def cropped(self, box: Box) -> Occupancy:
+        """What lies inside `box`, on the grid of the box. Raises ValueError for steps other than 1."""
+        grid = self.grid.cropped(box)
+        low = np.array([s.indices(n)[0] for s, n in zip(box, self.grid.shape, strict=True)])
+        ijk = np.array(np.unravel_index(self.voxel, self.grid.shape)) - low[:, None]
+        inside = ((ijk >= 0) & (ijk < np.array(grid.shape)[:, None])).all(axis=0)
+        voxel = np.ravel_multi_index(tuple(ijk[:, inside]), grid.shape).astype(np.int64)
+        return Occupancy(grid, self.label[inside], voxel, self.fraction[inside])
 
     def volumes_ml(self, n_labels: int = 256) -> npt.NDArray[np.float64]:
         """(n_labels,) volume of each label on this grid."""
