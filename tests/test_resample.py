@@ -155,6 +155,20 @@ def test_entries_of_a_label_and_the_total_over_labels():
     assert entries.total([7])[0].size == 0
 
 
+def test_a_crop_holds_what_lies_in_its_box(axes):
+    labels = noise((9, 8, 7), affine(axes, (2.0, 2.0, 2.0), (0.0, 0.0, 0.0)), Unit.LABEL)
+    whole = occupancy(labels, Grid((6, 5, 4), affine(axes, (3.1, 3.1, 3.1), (1.0, 1.0, 1.0))))
+    box = (slice(1, 5), slice(0, 3), slice(2, 4))
+    part = whole.cropped(box)
+    assert part.grid.same_as(whole.grid.cropped(box))
+    dense = [np.zeros((5, *one.grid.shape)) for one in (whole, part)]
+    for one, array in zip((whole, part), dense, strict=True):
+        array.reshape(5, -1)[one.label, one.voxel] = one.fraction
+    np.testing.assert_array_equal(dense[1], dense[0][(slice(None), *box)])
+    with pytest.raises(ValueError, match="step 1"):
+        whole.cropped((slice(0, 4, 2), slice(0, 3), slice(2, 4)))
+
+
 def test_what_lies_outside_the_pet_is_left_out():
     bones = Volume(np.ones((4, 4, 4), np.uint8), Grid((4, 4, 4), np.eye(4)), Unit.LABEL)
     half = occupancy(bones, Grid((4, 4, 4), affine(np.eye(3), (1, 1, 1), (2, 0, 0))))
