@@ -99,6 +99,9 @@ def main(folder: Path) -> None:
             "quantify": ("quantify", bones, pet),
             "quantify with the CT": ("quantify", bones, pet, "--ct", ct),
             "quantify with 300 more foci and --psf-mm": ("quantify", bones, foci, "--psf-mm", "5"),
+            "the same, everything on": (
+                *("quantify", bones, foci, "--psf-mm", "5", "--ct", ct, "--align", "rigid"),
+            ),
             "run": ("run", ct, pet),
         }.items():
             took, gigabytes = petbone(*command, *words, Path(scratch) / name)

@@ -173,7 +173,7 @@ class _Fit:
     here: tuple[npt.NDArray[np.int64], ...]  # indices in the window's box
     mm: Array  # (n, 3) places in the CT
     design: Array  # (n, k) parts; the bone itself comes first
-    slopes: tuple[Array, ...]  # (n, 3) per mm, of the first parts
+    maps: tuple[F32, ...]  # of the first parts, in the window's box
 
     @classmethod
     def of(
@@ -188,13 +188,11 @@ class _Fit:
         parts = [one[here].astype(np.float64) for one in maps]
         kept = [n for n, part in enumerate(parts) if n == 0 or part.max() > 1e-3]
         mm = grid.mm(inside + np.array([s.start for s in window.box]))
-        per_mm = np.linalg.inv(grid.mm_from_ijk[:3, :3])
-        slopes = tuple(gradient(maps[n])[here] @ per_mm for n in kept)
         # Soft tissue and fat are not uniform, and a slope of them is no edge.
         away = (mm - window.place_mm) / NEAR_MM
         trend = [away * parts[n][:, None] for n in kept if n in (2, 3)]
         design = np.concatenate([np.stack([parts[n] for n in kept], axis=1), *trend], axis=1)
-        return cls(pet, window, usual, motion, here, mm, design, slopes)
+        return cls(pet, window, usual, motion, here, mm, design, tuple(maps[n] for n in kept))
 
     def seen_at(self, shift: Array) -> tuple[Array, Mask]:
         """PET at the points moved by `shift` (in the CT's frame), and which of them count."""
@@ -211,8 +209,8 @@ class _Fit:
 
     def amounts(self, value: Array, weight: Array) -> tuple[Array, Array]:
         """Uptake of each part, and Huber's weights by what is left (times those that are 0)."""
-        root = np.sqrt(weight)
-        amount = np.linalg.lstsq(self.design * root[:, None], value * root, rcond=None)[0].astype(np.float64)
+        weighted = self.design * weight[:, None]
+        amount = _solved(self.design.T @ weighted, weighted.T @ value)
         rest = np.abs(value - self.design @ amount)
         spread = max(2.5 * 1.4826 * float(np.median(rest[weight > 0])), 1e-6)
         return amount, np.where(weight > 0, np.minimum(1.0, spread / np.maximum(rest, 1e-9)), 0.0)
@@ -228,6 +226,8 @@ class _Fit:
 
     def shift(self) -> Shift | None:
         """Gauss-Newton to the shift at which the prediction fits; None where too little is left to see."""
+        per_mm = np.linalg.inv(self.pet.grid.mm_from_ijk[:3, :3])
+        slopes = [gradient(one)[self.here] @ per_mm for one in self.maps]
         moved = np.zeros(3)
         weight = np.ones(len(self.mm))
         for count in range(STEPS):
@@ -235,7 +235,7 @@ class _Fit:
             if known.sum() < LEAST_VOXELS:
                 return None
             amount, weight = self.amounts(value, np.where(known, np.maximum(weight, 1e-3), 0.0))
-            slope = sum(a * s for a, s in zip(amount, self.slopes, strict=False))
+            slope = sum(a * s for a, s in zip(amount, slopes, strict=False))
             full = np.concatenate([self.design, -slope], axis=1)
             scale = np.sqrt((full**2).mean(axis=0)).clip(1e-9)
             if scale[-3:].max() <= max(LEAST_SLOPE * self.usual, 1e-8):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from petbone import alignment
 from petbone.anatomy import BY_ID, SPINE_AND_RIB_VARIANTS
@@ -65,7 +66,8 @@ def measure(
         raise InputError(
             f"the {tracer} PET holds no bone of the bone map; expected images of one examination"
         )
-    with ThreadPoolExecutor(2) as beside:
+    # One thread per task: threads within products of small matrices only wait for each other.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(2) as beside:
         aligned = beside.submit(align, suv, hu, skeleton.bones, occupied)
         if how.align == "rigid":
             with steps("lay the PET on the CT"):

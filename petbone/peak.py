@@ -49,6 +49,7 @@ class Spheres:
 
     def __init__(self, volume: Volume) -> None:
         self._grid = volume.grid
+        self._rows: dict[float, list[_Row]] = {}  # by radius
         self._running = np.zeros((*volume.grid.shape[:2], volume.grid.shape[2] + 1))
         np.cumsum(volume.data, axis=2, out=self._running[..., 1:])
 
@@ -60,7 +61,9 @@ class Spheres:
         shape = self._grid.shape
         i, j, k = np.unravel_index(voxels, shape)
         total, count = np.zeros(voxels.size), np.zeros(voxels.size)
-        for row in sphere_rows(self._grid, radius_mm):
+        if radius_mm not in self._rows:
+            self._rows[radius_mm] = sphere_rows(self._grid, radius_mm)
+        for row in self._rows[radius_mm]:
             at_i, at_j = i + row.di, j + row.dj
             inside = (at_i >= 0) & (at_i < shape[0]) & (at_j >= 0) & (at_j < shape[1])
             at_i, at_j = np.where(inside, at_i, i), np.where(inside, at_j, j)

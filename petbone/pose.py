@@ -172,7 +172,9 @@ def _fitted(scale: _Scale, motion: Array, middle: Array) -> Array:
             return motion
         value, *theirs = (ndimage.map_coordinates(image, to[:, known], order=1) for image in images)
         design = basis[known]
-        amount, *_ = np.linalg.lstsq(design, value, rcond=None)
+        plain = design.T @ design
+        plain[np.diag_indices(len(plain))] += 1e-9 * np.trace(plain)
+        amount = np.linalg.solve(plain, design.T @ value)
         rest = np.abs(value - design @ amount)
         spread = max(2 * 1.4826 * float(np.median(rest)), 1e-6)
         weight = np.minimum(1.0, spread / np.maximum(rest, 1e-9))
