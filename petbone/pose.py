@@ -148,8 +148,8 @@ def _fitted(scale: _Scale, motion: Array, middle: Array) -> Array:
     grid, used = scale.grid, scale.used
     if used.size < 500:
         return motion
-    # Neighbours say the same: so many voxels make one independent observation, at the least.
-    alike = max((1.5 * scale.fwhm_mm) ** 3 / (1000 * grid.voxel_ml), 1.0)
+    # Neighbours err together, organs more than noise: so many voxels make one independent observation.
+    alike = max((4.0 * scale.fwhm_mm) ** 3 / (1000 * grid.voxel_ml), 1.0)
     if used.size > POINTS:
         alike = max(alike * POINTS / used.size, 1.0)
         used = used[np.random.default_rng(0).choice(used.size, POINTS, replace=False)]
