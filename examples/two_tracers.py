@@ -2,10 +2,10 @@
 
 python examples/two_tracers.py OUT [--segment]
 
-Makes NaF PET/CT of one day and choline PET/CT of another, on other grids and with the patient lying otherwise,
-runs `petbone run` on the files, and prints beside each other which foci both tracers show by the truth and by
-`hotspot_matches.csv`. The bones are the phantom's own masks; with --segment petbone's network finds them in
-both CTs (a minute or two more).
+Makes NaF PET/CT of one day and choline PET/CT of another, on other grids and with the patient lying
+otherwise, runs `petbone run` on the files, and prints beside each other which foci both tracers show by the
+truth and by `hotspot_matches.csv`. The bones are the phantom's own masks; with --segment petbone's network
+finds them in both CTs (a minute or two more).
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from petbone.anatomy import SKELETON_49
 from petbone.io import write_nifti
 from petbone.phantom import PhantomSpec, make_patient
 from petbone.volume import Grid, Volume
@@ -80,7 +81,6 @@ def found_at(truth: dict, motion: np.ndarray, spots: pd.DataFrame) -> dict[str, 
 def compare(told: dict[str, tuple[dict, np.ndarray]], results: Path) -> None:
     summary = json.loads((results / "summary.json").read_text())
     threshold = {pet["tracer"]: pet["rule"]["threshold"] for pet in summary["pets"]}
-    searched = {pet["tracer"]: pet["rule"]["bones"] for pet in summary["pets"]}
     matches = pd.read_csv(results / "hotspot_matches.csv")
     height = {
         tracer: {focus["bone"]: focus["expected_suv_max"] for focus in truth["hotspots"]}
@@ -93,8 +93,9 @@ def compare(told: dict[str, tuple[dict, np.ndarray]], results: Path) -> None:
     }
     rules = ", ".join(f"{tracer} SUV {value:.3g}" for tracer, value in threshold.items())
     print(
-        f"\nFoci of the phantom, true SUV after blur; shown by a tracer if past its threshold ({rules}), in a\nbone that its rule searches (limbs are not)"
+        "\nFoci of the phantom: true SUV after blur, and who shows it. By the truth a tracer does if it is past"
     )
+    print(f"the threshold ({rules}) in one of the 49 bones that the rules search (no limbs):")
     print(f"  {'bone':14} {'naf':>6} {'choline':>8}  {'truth':12}  found")
     right = 0
     bones = list(dict.fromkeys([*height["naf"], *height["choline"]]))
@@ -102,7 +103,7 @@ def compare(told: dict[str, tuple[dict, np.ndarray]], results: Path) -> None:
         shows = [
             tracer
             for tracer in height
-            if height[tracer].get(bone, 0) >= threshold[tracer] and labels[bone] in searched[tracer]
+            if height[tracer].get(bone, 0) >= threshold[tracer] and labels[bone] in SKELETON_49
         ]
         truth = "both" if len(shows) == 2 else f"{shows[0]} only" if shows else "neither"
         one, two = (numbers[tracer].get(bone) for tracer in ("naf", "choline"))
@@ -114,6 +115,14 @@ def compare(told: dict[str, tuple[dict, np.ndarray]], results: Path) -> None:
         values = (f"{height[t][bone]:.1f}" if bone in height[t] else "-" for t in ("naf", "choline"))
         print("  {:14} {:>6} {:>8}  {:12}  {}".format(bone, *values, truth, found))
     print(f"{right} of {len(bones)} as in the truth")
+    for tracer in numbers:
+        spots = pd.read_csv(results / f"hotspots_{tracer}.csv")
+        other = spots[~spots["hotspot"].isin(numbers[tracer].values())]
+        if len(other):
+            flagged = other["flags"].notna().sum()
+            print(
+                f"{len(other)} more hotspots in {tracer} are no focus; {flagged} have a flag (hot liver beside)"
+            )
     row = pd.read_csv(results / "tracer_agreement.csv").iloc[0]
     print(
         f"{row.bones_compared} bones that both have searched: agreement {row.agreement_percent:.0f} %, "

@@ -251,15 +251,17 @@ def _comparable(result: CaseResult) -> bool:
 
 
 def _matches(told: Together, unsure: tables.Unsure, called: Mapping[str, str]) -> Table:
-    """Which hotspot of one tracer is which of another."""
+    """Which hotspot of one tracer is which of another, with the tracers' names for people."""
     table = told.matches
-    looked = {True: "looked", False: "did not look"}
-    table = table.assign(
-        tracer_1=table["tracer_1"].map(called),
-        tracer_2=table["tracer_2"].map(called),
-        looked=table["seen_by_other"].astype(object).map(looked),
-    )
-    return tables.plain_table(table, tables.MATCH_COLUMNS, unsure)
+    names = [table[f"tracer_{n}"].map(called) for n in (1, 2)]
+    relation = table["relation"].astype(object)
+    for name, word in zip(names, ("first only", "second only"), strict=True):
+        relation = relation.where(table["relation"] != word, name.astype(str) + " only")
+    looked = table["seen_by_other"].astype(object).map({True: "looked", False: "did not look"})
+    table = table.assign(tracer_1=names[0], tracer_2=names[1], relation=relation, looked=looked)
+    # Of one pair alone the heading says which tracers.
+    columns = [c for c in tables.MATCH_COLUMNS if len(told.agreement) > 1 or not c.name.startswith("tracer")]
+    return tables.plain_table(table, tuple(columns), unsure)
 
 
 def _cards(pet: PetResult) -> list[Card]:
