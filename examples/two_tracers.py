@@ -92,9 +92,7 @@ def compare(told: dict[str, tuple[dict, np.ndarray]], results: Path) -> None:
         for tracer, (truth, motion) in told.items()
     }
     rules = ", ".join(f"{tracer} SUV {value:.3g}" for tracer, value in threshold.items())
-    print(
-        "\nFoci of the phantom: true SUV after blur, and who shows it. By the truth a tracer does if it is past"
-    )
+    print("\nFoci of the phantom: true SUV after blur, and who shows it. By the truth a tracer does if past")
     print(f"the threshold ({rules}) in one of the 49 bones that the rules search (no limbs):")
     print(f"  {'bone':14} {'naf':>6} {'choline':>8}  {'truth':12}  found")
     right = 0
@@ -120,9 +118,7 @@ def compare(told: dict[str, tuple[dict, np.ndarray]], results: Path) -> None:
         other = spots[~spots["hotspot"].isin(numbers[tracer].values())]
         if len(other):
             flagged = other["flags"].notna().sum()
-            print(
-                f"{len(other)} more hotspots in {tracer} are no focus; {flagged} have a flag (hot liver beside)"
-            )
+            print(f"{len(other)} more hotspots in {tracer} are no focus; {flagged} a flag (hot liver beside)")
     row = pd.read_csv(results / "tracer_agreement.csv").iloc[0]
     print(
         f"{row.bones_compared} bones that both have searched: agreement {row.agreement_percent:.0f} %, "

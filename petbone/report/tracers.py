@@ -28,7 +28,8 @@ RELATIONS = ("both", "first", "second", "unseen")
 COLOURS = {"both": "#009e73", "first": "#0072b2", "second": "#d55e00", "unseen": "#7f7f7f"}
 """Told apart by colour-blind eyes (Okabe and Ito, Color Universal Design, 2008)."""
 
-WIDTH, ROW, BAR, HEAD, FOOT, GROUP_GAP = 900.0, 18.0, 13.0, 46.0, 8.0, 7.0
+WIDTH, CHART_WIDTH = 900.0, 720.0
+ROW, BAR, HEAD, FOOT, GROUP_GAP = 18.0, 13.0, 46.0, 8.0, 7.0
 NAMES, ENDS = 172.0, 74.0  # room for the names in the middle, and for the values beside the longest bars
 HATCHED = 84.0
 BODY_WIDTH, BODY_HEIGHT = 420.0, 560.0
@@ -85,11 +86,11 @@ class Chart:
     rows: tuple[BoneRow, ...]
     ticks: tuple[tuple[float, str], ...]
     lines: tuple[float, ...]  # between parts of the skeleton
-    centre: float = WIDTH / 2
-    width: float = WIDTH
+    centre: float = CHART_WIDTH / 2
+    width: float = CHART_WIDTH
     bar: float = BAR
     head: float = HEAD
-    sides: tuple[float, float] = ((WIDTH - NAMES) / 2, (WIDTH + NAMES) / 2)
+    sides: tuple[float, float] = ((CHART_WIDTH - NAMES) / 2, (CHART_WIDTH + NAMES) / 2)
 
 
 @dataclass(frozen=True)
@@ -241,8 +242,9 @@ def bone_chart(tables: tuple[pd.DataFrame, pd.DataFrame], spoken: Callable[[str]
     ]
     if not names:
         return None
-    most = max(_volume(side.get(name)) for side in sides for name in names)
-    reach = (WIDTH - NAMES) / 2 - ENDS
+    volumes = [_volume(side.get(name)) for side in sides for name in names]
+    most = max(volume for volume in volumes if not math.isnan(volume))
+    reach = (CHART_WIDTH - NAMES) / 2 - ENDS
     rows, lines = [], []
     y, part = HEAD, _part_of(names[0])
     for name in names:
@@ -260,7 +262,7 @@ def bone_chart(tables: tuple[pd.DataFrame, pd.DataFrame], spoken: Callable[[str]
     ticks = [(0.0, "0"), *((n * step, f"{n * step:g}") for n in range(1, count + 1))]
     places = [
         (edge + sign * value * reach / most, word)
-        for edge, sign in (((WIDTH - NAMES) / 2, -1), ((WIDTH + NAMES) / 2, 1))
+        for edge, sign in (((CHART_WIDTH - NAMES) / 2, -1), ((CHART_WIDTH + NAMES) / 2, 1))
         for value, word in ticks
     ]
     return Chart(y + FOOT, tuple(rows), tuple(places), tuple(lines))
@@ -269,7 +271,7 @@ def bone_chart(tables: tuple[pd.DataFrame, pd.DataFrame], spoken: Callable[[str]
 def _bar(side: int, records: list[dict[Any, Any] | None], per_ml: float) -> Bar:
     """One side of a bone's row: how much is hot there, or why nobody can say."""
     own, other = _volume(records[side]), _volume(records[1 - side])
-    edge, sign = ((WIDTH - NAMES) / 2, -1) if side == 0 else ((WIDTH + NAMES) / 2, 1)
+    edge, sign = ((CHART_WIDTH - NAMES) / 2, -1) if side == 0 else ((CHART_WIDTH + NAMES) / 2, 1)
     if math.isnan(own):
         value, width = _why(records[side]), HATCHED
         css, hatched = "unseen", True
