@@ -34,6 +34,11 @@ NAMES, ENDS = 172.0, 74.0  # room for the names in the middle, and for the value
 HATCHED = 84.0
 BODY_WIDTH, BODY_HEIGHT = 420.0, 560.0
 WORDS_PER_LINE = 132
+HOW_TO_READ = (
+    "Bodies: PET from the front, maximum, the patient's right on the left; numbers are those of each tracer's "
+    "table of hotspots. Bars: volume of the hotspots in each bone, in the colour of the bone: both where each "
+    "tracer has a hotspot in it, be it the same or not. Hatched: where that PET did not look."
+)
 _UNITS = (1, 2, 5, 10)
 
 _ORDER = (
@@ -165,7 +170,7 @@ def pairs(
                 tracers=tracers,
                 figures=tuple(_figures(record, tracers)),
                 words=words,
-                lines=tuple(line for text in words for line in wrap(text, WORDS_PER_LINE)),
+                lines=tuple(line for text in (*words, HOW_TO_READ) for line in wrap(text, WORDS_PER_LINE)),
                 bodies=bodies,
                 bodies_height=max(body.panel.height_mm * body.scale for body in bodies),
                 overlays=overlays,
