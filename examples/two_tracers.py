@@ -55,6 +55,7 @@ def make_days(folder: Path) -> dict[str, tuple[dict, np.ndarray]]:
 
 
 def run_petbone(folder: Path, results: Path, segment: bool) -> None:
+    """What is typed as `petbone run ...`, by the Python that runs this."""
     naf, choline = folder / "naf", folder / "choline"
     words = ["run", naf / "ct.nii.gz", naf / "pet.nii.gz", "--ct2", choline / "ct.nii.gz"]
     words += ["--pet2", choline / "pet.nii.gz", "--tracer", "naf", "--tracer", "choline", "--units", "suv"]

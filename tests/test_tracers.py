@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from conftest import HandMade
-from petbone.anatomy import BY_NAME, LOW_CONFIDENCE
-from petbone.case import CaseResult, PetResult
+from petbone.anatomy import ALL_BONES, BY_NAME, LOW_CONFIDENCE
+from petbone.bone_motion import BoneMotion
+from petbone.case import CaseResult
 from petbone.followup import AGREEMENT_COLUMNS, Together, hotspot_matches, together
 from petbone.report import tables
 from petbone.report.case import pages
@@ -234,7 +234,7 @@ def test_names_that_are_unsure_are_nowhere_sure(both: CaseResult):
     other = CaseResult(
         None, both.bones, (replace(two, bone_table=doubt),), (), {}, candidates={t7: (t7, BY_NAME["T6"].id)}
     )
-    motions = {n: _still() for n in range(1, 67)}
+    motions = {n: BoneMotion(np.eye(4), 0.0, 0.0, True, "") for n in range(1, 67)}
     case = replace(both, pets=(one,), second=other, motions=motions)
     assert tables.unsure_in_either(case) == {t7: (t7, BY_NAME["T6"].id)}
     words = [text.text for text in drawn(case).iter(f"{SVG}text")]
@@ -250,12 +250,6 @@ def test_names_that_are_unsure_are_nowhere_sure(both: CaseResult):
     assert "T6-T7" in part
 
 
-def _still() -> Any:
-    from petbone.bone_motion import BoneMotion
-
-    return BoneMotion(np.eye(4), 0.0, 0.0, True, "")
-
-
 def test_hostile_words_stay_words(both: CaseResult):
     one, two = both.pets
     case = replace(both, pets=(one, replace(two, tracer=HOSTILE)))
@@ -266,8 +260,6 @@ def test_hostile_words_stay_words(both: CaseResult):
 
 def test_every_bone_has_its_place_and_its_side(both: CaseResult):
     """All bones at once: the chart has each once, head to feet, bars in the order of their volumes."""
-    from petbone.anatomy import ALL_BONES
-
     bones = pd.DataFrame(
         [
             {"name": bone.name, "pet_volume_ml": 50.0, "hotspot_volume_ml": float(bone.id)}
@@ -320,8 +312,6 @@ def test_sentences(both: CaseResult):
 
 def test_a_moved_second_day_on_another_grid(both: CaseResult):
     """The header of the second day turned and shifted, with the motion known: nothing changes."""
-    from petbone.bone_motion import BoneMotion
-
     matrix = np.eye(4)
     angle = np.radians(20)
     matrix[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
@@ -335,7 +325,14 @@ def test_a_moved_second_day_on_another_grid(both: CaseResult):
     second = CaseResult(None, moved(both.bones), (there,), (), {})
     motions = {n: BoneMotion(matrix, 0.0, 0.0, True, "") for n in range(1, 67)}
     found: list[Together] = [together(both)]
+    # Three tracers, two of them of the second day: those two lie in one frame.
+    third = replace(two, tracer="psma")
+    three = together(replace(both, pets=(one, two, third)))
+    days = CaseResult(None, moved(both.bones), (there, replace(there, tracer="psma")), (), {})
     found.append(together(replace(both, pets=(one,), second=second, motions=motions)))
     pd.testing.assert_frame_equal(found[0].matches, found[1].matches, rtol=0, atol=1e-6)
     pd.testing.assert_frame_equal(found[0].agreement, found[1].agreement, rtol=1e-6)
-    assert isinstance(there, PetResult)
+    apart = together(replace(both, pets=(one,), second=days, motions=motions))
+    pd.testing.assert_frame_equal(three.matches, apart.matches, rtol=0, atol=1e-6)
+    pd.testing.assert_frame_equal(three.agreement, apart.agreement, rtol=1e-6)
+    assert apart.agreement.dice.iloc[2] == pytest.approx(1)

@@ -35,9 +35,10 @@ HATCHED = 84.0
 BODY_WIDTH, BODY_HEIGHT = 420.0, 560.0
 WORDS_PER_LINE = 132
 HOW_TO_READ = (
-    "Bodies: PET from the front, maximum, the patient's right on the left; numbers are those of each tracer's "
-    "table of hotspots. Bars: volume of the hotspots in each bone, in the colour of the bone: both where each "
-    "tracer has a hotspot in it, be it the same or not. Hatched: where that PET did not look."
+    "Bodies: PET from the front, maximum, the patient's right on the left; numbers are those of each "
+    "tracer's table of hotspots. Bars: volume of the hotspots in each bone, in the colour of the bone: "
+    "both where each tracer has a hotspot in it, be it the same or not. Hatched: where that PET did not "
+    "look."
 )
 _UNITS = (1, 2, 5, 10)
 
