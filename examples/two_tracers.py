@@ -119,7 +119,7 @@ def compare(told: dict[str, tuple[dict, np.ndarray]], results: Path) -> None:
         other = spots[~spots["hotspot"].isin(numbers[tracer].values())]
         if len(other):
             flagged = other["flags"].notna().sum()
-            print(f"{len(other)} more hotspots in {tracer} are no focus; {flagged} a flag (hot liver beside)")
+            print(f"{len(other)} more hotspots in {tracer} are no focus; {flagged} flagged (hot liver)")
     row = pd.read_csv(results / "tracer_agreement.csv").iloc[0]
     print(
         f"{row.bones_compared} bones that both have searched: agreement {row.agreement_percent:.0f} %, "
