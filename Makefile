@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXAMPLE := example-output
 
-.PHONY: setup example lint types test train-check clean
+.PHONY: setup example example-two-tracers lint types test train-check clean
 
 setup: $(VENV)/.installed
 
@@ -21,6 +21,10 @@ example: setup
 	  -o $(EXAMPLE)/results --overwrite
 	$(BIN)/python examples/compare_with_truth.py $(EXAMPLE)/patient $(EXAMPLE)/results
 	@echo "The report: $(EXAMPLE)/results/report.html"
+
+# Two tracers on two days, from files to a figure.
+example-two-tracers: setup
+	$(BIN)/python examples/two_tracers.py $(EXAMPLE)/two-tracers
 
 lint: setup
 	$(BIN)/ruff check .

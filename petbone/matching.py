@@ -94,6 +94,24 @@ def match_hotspots(
     return table.astype({"relation": str})
 
 
+def shared_volumes(
+    first: Volume, second: Volume, second_table: pd.DataFrame, motions: Mapping[int, BoneMotion] | None = None
+) -> tuple[Array, Array, Array]:
+    """(n, m) mL that every two hotspots share, and (n,), (m,) mL of each by its voxels.
+
+    As in `match_hotspots`: counted on the finer of the two grids, with the motions of the bones if given.
+    """
+    points = [_points(volume) for volume in (first, second)]
+    moves = _moves(points[1], second_table, motions or {})
+    points[1] = points[1][0], _brought(*points[1], moves)
+    shared_ml = _shared_ml(first, second, points, moves)
+    volumes = [
+        np.asarray(np.bincount(number, minlength=count + 1)[1:] * volume.grid.voxel_ml, np.float64)
+        for (number, _), count, volume in zip(points, shared_ml.shape, (first, second), strict=True)
+    ]
+    return shared_ml, volumes[0], volumes[1]
+
+
 def _points(hotspots: Volume) -> tuple[Numbers, Array]:
     """(number, RAS mm) of every voxel of a hotspot."""
     ijk = np.argwhere(hotspots.data > 0)

@@ -17,10 +17,10 @@ from petbone.burden import region_table
 from petbone.case import CaseResult
 from petbone.change import motion_table
 from petbone.errors import InputError, ResourceError
-from petbone.followup import concordance, hotspot_matches
+from petbone.followup import Together, together
 from petbone.io import write_nifti
 from petbone.places import middles_mm
-from petbone.report.case import render
+from petbone.report.case import pages
 from petbone.steps import Steps
 
 if TYPE_CHECKING:
@@ -121,17 +121,21 @@ def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
                 _write_table(pet.index_table, folder / f"indices{suffix}.csv")
                 if pet.alignment_table is not None:
                     _write_table(pet.alignment_table, folder / f"alignment{suffix}.csv")
-            if len(pets) > 1:
-                _write_table(concordance(pets), folder / "concordance.csv")
-                _write_table(hotspot_matches(result), folder / "hotspot_matches.csv")
+            told = together(result) if len(pets) > 1 else None
+            if told is not None:
+                _write_table(told.bones, folder / "concordance.csv")
+                _write_table(told.matches, folder / "hotspot_matches.csv")
+                _write_table(told.agreement, folder / "tracer_agreement.csv")
             if result.motions is not None:
                 moved = motion_table(result.motions, middles_mm(result.bones))
                 _write_table(moved, folder / "motions.csv")
-            page = render(result)
+            drawn = pages(result, told)
             for job in jobs:
                 job.result()
-        (folder / "report.html").write_text(page, encoding="utf-8")
-        write_json(_summary(result), folder / "summary.json")
+        (folder / "report.html").write_text(drawn.report, encoding="utf-8")
+        if drawn.concordance is not None:
+            (folder / "concordance.svg").write_text(drawn.concordance, encoding="utf-8")
+        write_json(_summary(result, told), folder / "summary.json")
         write_json(result.provenance, folder / MARK)
     except OSError as error:
         raise ResourceError(f"the results cannot be written: {error.strerror}") from error
@@ -141,7 +145,7 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, float_format="%.6g")
 
 
-def _summary(result: CaseResult) -> dict[str, Any]:
+def _summary(result: CaseResult, told: Together | None) -> dict[str, Any]:
     pets = [
         {
             "tracer": pet.tracer,
@@ -156,9 +160,10 @@ def _summary(result: CaseResult) -> dict[str, Any]:
         for pet in result.all_pets
     ]
     definitions = result.pets[0].facts["definitions"] if result.pets else {}
-    return {"petbone": result.provenance["petbone"], "warnings": result.warnings, "pets": pets} | {
-        "definitions": definitions
-    }
+    summary = {"petbone": result.provenance["petbone"], "warnings": result.warnings, "pets": pets}
+    if told is not None:
+        summary["tracer_agreement"] = _records(told.agreement)
+    return summary | {"definitions": definitions}
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

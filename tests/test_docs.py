@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from petbone import change
+from petbone import change, matching
 from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS
+from petbone.followup import AGREEMENT_COLUMNS
 from petbone.indices import COLUMNS, parse_indices
 
 ROOT = Path(__file__).parents[1]
@@ -15,7 +16,10 @@ ROOT = Path(__file__).parents[1]
 CHANGES = (change.HOTSPOT_COLUMNS, change.BONE_COLUMNS, change.INDEX_COLUMNS, change.MOTION_COLUMNS)
 
 
-@pytest.mark.parametrize("columns", [BONE_COLUMNS, HOTSPOT_COLUMNS, COLUMNS, *CHANGES])
+TRACERS = (AGREEMENT_COLUMNS, matching.COLUMNS, ["seen_by_other"])
+
+
+@pytest.mark.parametrize("columns", [BONE_COLUMNS, HOTSPOT_COLUMNS, COLUMNS, *CHANGES, *TRACERS])
 def test_every_column_is_explained(columns):
     explained = set(re.findall(r"`(\w+)`", (ROOT / "docs/outputs.md").read_text(encoding="utf-8")))
     assert set(columns) <= explained

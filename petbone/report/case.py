@@ -13,8 +13,8 @@ import pandas as pd
 from petbone.anatomy import SKELETON_49
 from petbone.burden import REGION_COLUMNS, region_table
 from petbone.case import CaseResult, PetResult
-from petbone.followup import hotspot_matches
-from petbone.report import tables
+from petbone.followup import Together, together
+from petbone.report import tables, tracers
 from petbone.report.privacy import facts, plain
 from petbone.report.scene import CT_WINDOW_HU, Panel, Scene, scene, suv_max_shown
 from petbone.report.tables import Column, Table, is_missing, shown
@@ -72,14 +72,29 @@ class Step:
     memory_mb: str
 
 
+@dataclass(frozen=True)
+class Pages:
+    """The page, and the figure of several tracers as an SVG by itself; None where they cannot be compared."""
+
+    report: str
+    concordance: str | None
+
+
 def render(result: CaseResult) -> str:
     """The page for `result`, complete in itself: no script or image from elsewhere, no path, no date.
 
     Tolerates missing keys in `facts` and `provenance`; raises ValueError where the tables lack the columns
     ``hotspot``, ``name``, ``status`` or ``index`` by which their rows are known.
     """
+    return pages(result).report
+
+
+def pages(result: CaseResult, told: Together | None = None) -> Pages:
+    """The page (see `render`) and the figure of several tracers; `told` is made here unless it is given."""
     for pet in result.all_pets:
         _check(pet)
+    if told is None and _comparable(result):
+        told = together(result)
     drawn = scene(result)
     unsure = tables.unsure_bones(result)
     shown = [(pet, unsure) for pet in result.pets]
@@ -89,6 +104,10 @@ def render(result: CaseResult) -> str:
     sections = [_section(number, pet, drawn, names) for number, (pet, names) in enumerate(shown, 1)]
     guesses = _guesses(result)
     warnings = [text for text in _unique(map(plain, result.warnings)) if text not in guesses]
+    either = tables.unsure_in_either(result)
+    called = {pet.tracer: _tracer(pet) for pet in result.all_pets}
+    pairs = () if told is None else tracers.pairs(result, told, drawn, either, called)
+    images = _sized(drawn, pairs)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("petbone.report", "templates"),
         autoescape=True,
@@ -96,22 +115,39 @@ def render(result: CaseResult) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("case.html").render(
+    report = environment.get_template("case.html").render(
         title=_title(result),
         case_facts=_case_facts(result),
         guesses=guesses,
         warnings=warnings,
         in_sight=WARNINGS_IN_SIGHT,
-        images=drawn.images,
+        images=images,
         rows_without_pet=() if result.pets else drawn.rows[0],
         sections=sections,
-        matches=_matches(result, unsure),
+        pairs=pairs,
+        colours=tracers.COLOURS,
+        matches=None if told is None else _matches(told, either, called),
         definitions=_definitions(result),
         provenance=provenance_rows(result.provenance),
         steps=_steps(result.provenance),
         ct_window=CT_WINDOW_HU,
         gap=tables.GAP,
     )
+    if not pairs:
+        return Pages(report, None)
+    figure = environment.get_template("concordance.svg").render(
+        pairs=pairs, images=images, colours=tracers.COLOURS, width=tracers.WIDTH
+    )
+    return Pages(report, figure)
+
+
+def _sized(drawn: Scene, pairs: tuple[tracers.Pair, ...]) -> dict[str, tuple[str, float, float]]:
+    """Every image with the width and height in mm of the panels that show it."""
+    store = drawn.images | {name: uri for pair in pairs for name, uri in pair.overlays.items()}
+    panels = [panel for rows in drawn.rows for row in rows for panel in row]
+    panels += [body.panel for pair in pairs for body in pair.bodies]
+    sizes = {name: (panel.width_mm, panel.height_mm) for panel in panels for name in panel.images}
+    return {name: (uri, *sizes.get(name, (0.0, 0.0))) for name, uri in store.items()}
 
 
 def _check(pet: PetResult) -> None:
@@ -206,13 +242,26 @@ def _regions(pet: PetResult, unsure: tables.Unsure) -> Table | None:
     return tables.plain_table(region_table(pet.bone_table), tables.REGION_COLUMNS, unsure)
 
 
-def _matches(result: CaseResult, unsure: tables.Unsure) -> Table | None:
-    """Which hotspot of one tracer is which of another; None for one PET alone."""
-    wanted = {"hotspot", "bone", "volume_ml", "suv_max", "tlu_g"}
-    pets = result.all_pets
-    if len(pets) < 2 or not all(wanted <= set(pet.hotspot_table) for pet in pets):
-        return None
-    return tables.plain_table(hotspot_matches(result), tables.MATCH_COLUMNS, unsure)
+def _comparable(result: CaseResult) -> bool:
+    """Whether there are several PETs with all that comparing them takes."""
+    spots, bones = {"hotspot", "bone", "volume_ml", "suv_max", "tlu_g"}, {"id", "name", "hotspot_volume_ml"}
+    return len(result.all_pets) > 1 and all(
+        spots <= set(pet.hotspot_table) and bones <= set(pet.bone_table) for pet in result.all_pets
+    )
+
+
+def _matches(told: Together, unsure: tables.Unsure, called: Mapping[str, str]) -> Table:
+    """Which hotspot of one tracer is which of another, with the tracers' names for people."""
+    table = told.matches
+    names = [table[f"tracer_{n}"].map(called) for n in (1, 2)]
+    relation = table["relation"].astype(object)
+    for name, word in zip(names, ("first only", "second only"), strict=True):
+        relation = relation.where(table["relation"] != word, name.astype(str) + " only")
+    looked = table["seen_by_other"].astype(object).map({True: "looked", False: "did not look"})
+    table = table.assign(tracer_1=names[0], tracer_2=names[1], relation=relation, looked=looked)
+    # Of one pair alone the heading says which tracers.
+    columns = [c for c in tables.MATCH_COLUMNS if len(told.agreement) > 1 or not c.name.startswith("tracer")]
+    return tables.plain_table(table, tuple(columns), unsure)
 
 
 def _cards(pet: PetResult) -> list[Card]:

@@ -103,13 +103,24 @@ def _borders(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
     return different & (inner > 0)
 
 
-def hotspots(numbers: npt.NDArray[np.integer]) -> str:
-    """An overlay: hotspots filled in translucent red with an opaque outline, all else transparent."""
-    index = np.where(numbers > 0, 1, 0).astype(np.uint8)
-    index[_borders(numbers)] = 2
-    image = _palette_image(index, np.array([(0, 0, 0), HOTSPOT_RGB, HOTSPOT_RGB], np.uint8))
+def hotspots(
+    numbers: npt.NDArray[np.integer],
+    colours: Sequence[tuple[int, int, int]] = (HOTSPOT_RGB,),
+    kind_of: npt.NDArray[np.integer] | None = None,
+) -> str:
+    """An overlay: hotspots filled with a translucent colour, with an opaque outline, all else transparent.
+
+    `kind_of[number]` says which of `colours` a hotspot has; without it all have the first.
+    """
+    kind = 2 * (np.zeros(numbers.shape, np.uint8) if kind_of is None else kind_of[numbers])
+    index = np.where(numbers > 0, 1 + kind, 0).astype(np.uint8)
+    outline = _borders(numbers)
+    index[outline] = (2 + kind)[outline]
+    palette = [(0, 0, 0), *(colour for colour in colours for _ in range(2))]
+    image = _palette_image(index, np.array(palette, np.uint8))
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=9, transparency=bytes([0, 170, 255]))
+    alpha = bytes([0, *([170, 255] * len(colours))])
+    image.save(buffer, format="PNG", compress_level=9, transparency=alpha)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -53,6 +53,7 @@ class Scene:
     images: dict[str, str]
     rows: tuple[tuple[tuple[Panel, ...], ...], ...]
     numbered: tuple[int, ...]  # per PET: how many hotspots may carry a number
+    numbers: tuple[npt.NDArray[np.int64], ...]  # per PET: hotspot numbers as seen from the front
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,12 @@ def scene(case: CaseResult) -> Scene:
         for view in second.rows
     )
     images = dict(zip(_apart(second.images), second.images.values(), strict=True))
-    return Scene(first.images | images, first.rows + rows, first.numbered + second.numbered)
+    return Scene(
+        first.images | images,
+        first.rows + rows,
+        first.numbered + second.numbered,
+        first.numbers + second.numbers,
+    )
 
 
 def _apart(names: Iterable[str]) -> tuple[str, ...]:
@@ -125,7 +131,8 @@ def _scene(case: CaseResult) -> Scene:
                 row.append(_panel((f"pet{n}", f"hot{n}"), "PET, maximum", shown.frame, view, scale, marks))
             panels.append(tuple(row))
         rows.append(tuple(panels))
-    return Scene(images, tuple(rows), tuple(min(len(p.hotspot_table), NUMBERED_HOTSPOTS) for p in case.pets))
+    numbered = tuple(min(len(pet.hotspot_table), NUMBERED_HOTSPOTS) for pet in case.pets)
+    return Scene(images, tuple(rows), numbered, tuple(spots[View.CORONAL] for spots in shown.hotspots))
 
 
 def _pictures(case: CaseResult) -> _Pictures:

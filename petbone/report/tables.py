@@ -218,6 +218,7 @@ MATCH_COLUMNS = (
     Column("volume_ml_2", "volume 2nd", "mL", meaning="volume in the second"),
     Column("suv_max_1", "SUV max 1st", meaning="SUVmax in the first"),
     Column("suv_max_2", "SUV max 2nd", meaning="SUVmax in the second"),
+    Column("looked", "other PET", digits="text", meaning="whether the PET without it has looked there"),
 )
 
 OPTIONAL = (
@@ -309,6 +310,15 @@ def unsure_bones(case: CaseResult) -> dict[int, tuple[int, ...]]:
                 bone = BY_NAME.get(str(record.get(column)))
                 if bone is not None and sure is not None and sure < LOW_CONFIDENCE:
                     unsure[bone.id] = (case.candidates or {}).get(bone.id, (bone.id,))
+    return unsure
+
+
+def unsure_in_either(case: CaseResult) -> dict[int, tuple[int, ...]]:
+    """Those of both examinations: for rows in which a bone stands for the two of its name."""
+    unsure = unsure_bones(case)
+    if case.second is not None:
+        for label, may_be in unsure_bones(case.second).items():
+            unsure[label] = tuple(dict.fromkeys((*unsure.get(label, ()), *may_be)))
     return unsure
 
 
