@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 NORMAL_95 = 1.959963984540054
 FEWEST_PAIRS = 5
@@ -113,4 +112,6 @@ def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
         raise ValueError(f"a correlation is of pairs, got shapes {one.shape} and {two.shape}")
     if len(one) < FEWEST_PAIRS or np.ptp(one) == 0 or np.ptp(two) == 0:
         return _NAN
+    from scipy.stats import rankdata  # a third of a second, for those who have two tracers
+
     return float(np.corrcoef(rankdata(one), rankdata(two))[0, 1])

@@ -47,6 +47,7 @@ def facts_of(alignment: Alignment | None, wanted: str) -> dict[str, Any]:
     return {
         "applied": bool(may and wanted == "rigid"),
         "worth_applying": may,
+        "far": alignment.is_far,
         "why": why,
         "pet_mm_from_ct_mm": alignment.pet_mm_from_ct_mm.round(6).tolist(),
         "rotation_deg": alignment.rotation_deg.round(3).tolist(),
@@ -59,14 +60,16 @@ def notes_of(left: Alignment, facts: dict[str, Any], spoken: Callable[[int], str
     notes = []
     if facts["applied"]:
         notes.append(f"the PET was moved onto the CT: {facts['why']}")
+    elif facts.get("far"):
+        notes.append(f"PET and CT: {facts['why']}; are they of one examination?")
     elif facts["worth_applying"]:
         notes.append(f"the PET does not lie on the CT: {facts['why']}; --align rigid would move it")
     off = []
     for label, shift in left.bones.items():
-        length, interval = length_and_interval(shift)
+        length, interval = length_and_interval(left.own(shift))
         if length - interval > left.voxel_mm / 2:
-            off.append((length, f"{spoken(label)} ({length:.0f} ± {interval:.0f} mm)"))
-    if off and not (facts["worth_applying"] and not facts["applied"]):
+            off.append((length, f"{spoken(label)} ({length:.0f} mm)"))
+    if off and not (facts["worth_applying"] and not facts["applied"]) and not facts.get("far"):
         listed = [text for _, text in sorted(off, reverse=True)]
         more = f" and {len(listed) - 6} more" if len(listed) > 6 else ""
         notes.append(f"PET and CT disagree by more than half a voxel at {', '.join(listed[:6])}{more}")

@@ -10,17 +10,16 @@ what its blur reaches. Residuals are not independent, so the covariance is that 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from petbone.resample import Occupancy
 from petbone.shift import Shift
-from petbone.tissues import F32, Tissues, gradient
+from petbone.tissues import F32, Tissues, gradient_at
 from petbone.volume import Box, Volume
 
 Array = npt.NDArray[np.float64]
@@ -37,12 +36,15 @@ HOT_REACH_MM = 16.0
 BLOCK_MM = 24.0
 """Edge of the cubes whose residuals count as independent of each other's."""
 STEPS = 10
+COOL_STEPS = (0, 2, 4)
+"""What is hot is looked for anew in these steps; later the bone lies where it lies."""
 WANDERING_MM = 2.0
 """A search whose last step is longer has found nothing."""
-THREADS = 2
 SHOWN = 0.5
 """Voxels of whose surroundings less is known are left out."""
 LEAST_VOXELS = 60
+POINTS = 6000
+"""Voxels that a fit looks at, drawn evenly from those near the bone."""
 LEAST_SLOPE = 2e-3
 """Change of the prediction per mm, in parts of bone's usual uptake, below which there is nothing to see."""
 LEAST_BLOCKS = 3
@@ -104,18 +106,17 @@ def bone_shifts(pet: Volume, occupied: Occupancy, around: Tissues, motion: Array
         fit = fit_of(label, skeleton, np.float32(1))
         return np.float32(usual if fit is None else fit.uptake())
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        uptake = dict(zip(labels, pool.map(uptake_of, labels), strict=True))
-        hot_skeleton = np.zeros(grid.shape, np.float32)
-        for label, window in windows.items():
-            hot_skeleton[window.box] += uptake[label] * window.own
-
-        def shift_of(label: int) -> Shift | None:
-            fit = fit_of(label, hot_skeleton, uptake[label])
-            return None if fit is None else fit.shift()
-
-        shifts = dict(zip(labels, pool.map(shift_of, labels), strict=True))
-    return {label: shift for label, shift in shifts.items() if shift is not None}
+    uptake = {label: uptake_of(label) for label in labels}
+    hot_skeleton = np.zeros(grid.shape, np.float32)
+    for label, window in windows.items():
+        hot_skeleton[window.box] += uptake[label] * window.own
+    found = {}
+    for label in labels:
+        fit = fit_of(label, hot_skeleton, uptake[label])
+        shift = None if fit is None else fit.shift()
+        if shift is not None:
+            found[label] = shift
+    return found
 
 
 def _window(label: int, occupied: Occupancy) -> _Window:
@@ -170,8 +171,9 @@ class _Fit:
     window: _Window
     usual: float
     motion: Array
-    here: tuple[npt.NDArray[np.int64], ...]  # indices in the window's box
-    mm: Array  # (n, 3) places in the CT
+    everywhere: tuple[npt.NDArray[np.int64], ...]  # indices in the window's box
+    drawn: npt.NDArray[np.int64]  # which of them the fit looks at
+    mm: Array  # (n, 3) places in the CT of those that were drawn
     design: Array  # (n, k) parts; the bone itself comes first
     maps: tuple[F32, ...]  # of the first parts, in the window's box
 
@@ -181,9 +183,13 @@ class _Fit:
     ) -> _Fit | None:
         """None where too little is to be seen. `maps`: bone, other bones, soft tissue, fat, gas."""
         grid = pet.grid
-        inside = np.argwhere(window.near & shown)
-        if len(inside) < LEAST_VOXELS:
+        every = np.argwhere(window.near & shown)
+        if len(every) < LEAST_VOXELS:
             return None
+        drawn = np.arange(len(every))
+        if len(every) > POINTS:
+            drawn = np.sort(np.random.default_rng(0).choice(len(every), POINTS, replace=False))
+        inside = every[drawn]
         here = tuple(inside.T)
         parts = [one[here].astype(np.float64) for one in maps]
         kept = [n for n, part in enumerate(parts) if n == 0 or part.max() > 1e-3]
@@ -192,20 +198,33 @@ class _Fit:
         away = (mm - window.place_mm) / NEAR_MM
         trend = [away * parts[n][:, None] for n in kept if n in (2, 3)]
         design = np.concatenate([np.stack([parts[n] for n in kept], axis=1), *trend], axis=1)
-        return cls(pet, window, usual, motion, here, mm, design, tuple(maps[n] for n in kept))
+        kept_maps = tuple(maps[n] for n in kept)
+        return cls(pet, window, usual, motion, tuple(every.T), drawn, mm, design, kept_maps)
+
+    @property
+    def here(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """Indices, in the window's box, of the points that the fit looks at."""
+        return tuple(at[self.drawn] for at in self.everywhere)
 
     def seen_at(self, shift: Array) -> tuple[Array, Mask]:
-        """PET at the points moved by `shift` (in the CT's frame), and which of them count."""
-        turn, far = self.motion[:3, :3], self.motion[:3, 3]
-        value, known = _sampled(self.pet, (self.mm + shift) @ turn.T + far)
-        mostly = self.window.mostly[self.here] & known
+        """PET at the points moved by `shift` (in the CT's frame), and which of them lie in it."""
+        return _sampled(self.pet, (self.mm + shift) @ self.motion[:3, :3].T + self.motion[:3, 3])
+
+    def cool(self, shift: Array) -> Mask:
+        """Points that are neither hot, with the PET moved by `shift`, nor near to what is."""
+        start = np.array([[side.start] for side in self.window.box])
+        mm = self.pet.grid.mm((np.array(self.everywhere) + start).T)
+        value, known = _sampled(self.pet, (mm + shift) @ self.motion[:3, :3].T + self.motion[:3, 3])
+        mostly = self.window.mostly[self.everywhere] & known
         level = max(self.usual, float(np.median(value[mostly])) if mostly.any() else 0.0)
+        if known.any():  # bone colder than muscle: muscle is not hot, but a liver all around is
+            level = max(level, min(float(np.median(value[known])), 1.5 * level))
         hot = np.zeros(self.window.near.shape, bool)
-        hot[self.here] = value > HOT * level
+        hot[self.everywhere] = value > HOT * level
         if hot.any():
             reach = int(np.ceil(HOT_REACH_MM / self.pet.grid.spacing_mm.mean()))
-            known &= ~ndimage.binary_dilation(hot, iterations=reach)[self.here]
-        return value, known
+            hot = ndimage.binary_dilation(hot, iterations=reach)
+        return np.asarray(~hot[self.here])
 
     def amounts(self, value: Array, weight: Array) -> tuple[Array, Array]:
         """Uptake of each part, and Huber's weights by what is left (times those that are 0)."""
@@ -218,6 +237,7 @@ class _Fit:
     def uptake(self) -> float:
         """What the bone takes up, freed of blur, where the PET is now; not below 0."""
         value, known = self.seen_at(np.zeros(3))
+        known &= self.cool(np.zeros(3))
         if known.sum() < LEAST_VOXELS:
             return self.usual
         _, weight = self.amounts(value, known.astype(float))
@@ -227,11 +247,14 @@ class _Fit:
     def shift(self) -> Shift | None:
         """Gauss-Newton to the shift at which the prediction fits; None where too little is left to see."""
         per_mm = np.linalg.inv(self.pet.grid.mm_from_ijk[:3, :3])
-        slopes = [gradient(one)[self.here] @ per_mm for one in self.maps]
+        slopes = [gradient_at(one, self.here) @ per_mm for one in self.maps]
         moved = np.zeros(3)
         weight = np.ones(len(self.mm))
         for count in range(STEPS):
             value, known = self.seen_at(moved)
+            if count in COOL_STEPS:
+                cool = self.cool(moved)
+            known &= cool
             if known.sum() < LEAST_VOXELS:
                 return None
             amount, weight = self.amounts(value, np.where(known, np.maximum(weight, 1e-3), 0.0))
@@ -250,17 +273,27 @@ class _Fit:
                 break
         if length > WANDERING_MM:
             return None
-        covariance = _jackknife(list(self._blocks(full, value, weight)))
-        if covariance is None:
+        # The cubes' places are chance: of two layers of them the less sure one counts.
+        layers = [_jackknife(list(self._blocks(full, value, weight, start))) for start in (0.0, 0.5)]
+        sure = [one for one in layers if one is not None]
+        if not sure:
             return None
+        covariance = max(sure, key=np.trace)
         covariance = covariance / np.outer(scale[-3:], scale[-3:]) + np.outer(step, step)
         turn, far = self.motion[:3, :3], self.motion[:3, 3]
         place = self.window.place_mm
-        return Shift(place, turn @ (place + moved) + far - place, turn @ covariance @ turn.T)
+        rest = value - full @ _solved(full.T @ weighted, weighted.T @ value)
+        misfit = float(np.sqrt((weight * rest**2).sum() / weight.sum())) / max(self.usual, 1e-9)
+        return Shift(place, turn @ (place + moved) + far - place, turn @ covariance @ turn.T, misfit)
 
-    def _blocks(self, full: Array, value: Array, weight: Array) -> Iterator[tuple[Array, Array]]:
-        """Normal matrix and right-hand side of each cube that holds points which count."""
-        cube = np.floor((self.mm - self.mm.min(axis=0)) / BLOCK_MM).astype(int)
+    def _blocks(
+        self, full: Array, value: Array, weight: Array, start: float
+    ) -> Iterator[tuple[Array, Array]]:
+        """Normal matrix and right-hand side of each cube that holds points which count.
+
+        `start` moves the cubes by a part of their edge.
+        """
+        cube = np.floor((self.mm - self.mm.min(axis=0)) / BLOCK_MM + start).astype(int)
         number = np.ravel_multi_index(tuple(cube.T), tuple(cube.max(axis=0) + 1))
         order = np.argsort(number, kind="stable")
         starts = np.flatnonzero(np.diff(number[order], prepend=-1))
@@ -292,5 +325,5 @@ def _jackknife(blocks: list[tuple[Array, Array]]) -> Array | None:
     # Few of them may carry it all (Satterthwaite).
     share = (away**2).sum(axis=1)
     carried = float(share.sum() ** 2 / max(float((share**2).sum()), 1e-30))
-    wider = float(student.ppf(0.975, max(carried - 1, 1.0))) / 1.96
+    wider = float(stdtrit(max(carried - 1, 1.0), 0.975)) / 1.96
     return np.asarray((n - 1) / n * away.T @ away * wider**2)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
@@ -23,11 +24,13 @@ from petbone.indices import Index, index_table, resolved
 from petbone.io import Scan
 from petbone.partial_volume import corrected_means, least_hotspot_ml, means_of_bones, regions_of
 from petbone.register import align, moved_frame
-from petbone.resample import occupancy
+from petbone.resample import Occupancy, occupancy
 from petbone.sensitivity import COLUMNS as SHIFT_COLUMNS
 from petbone.sensitivity import shifted_ranges
 from petbone.steps import Steps
 from petbone.volume import Volume
+
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def measure(
         )
     # One thread per task: threads within products of small matrices only wait for each other.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(2) as beside:
-        aligned = beside.submit(align, suv, hu, skeleton.bones, occupied)
+        aligned = beside.submit(align, suv, None if ct is None else ct.volume, skeleton.bones, occupied)
         if how.align == "rigid":
             with steps("lay the PET on the CT"):
                 moved = aligned.result()
@@ -101,12 +104,11 @@ def measure(
             flags = surroundings.flags(hotspots, index.rule.bones)
             spots["flags"] = flag_texts(flags, spots["hotspot"])
             table = index_table(indices, suv, occupied, parts, tracer, seen, surroundings)
-        if how.psf_mm is not None:
-            with steps("correct for partial volume"):
-                regions = regions_of(occupied, hotspots, index.rule.bones, least_hotspot_ml(how.psf_mm))
-                means = corrected_means(suv, regions, how.psf_mm)
-                bones["suv_mean_pvc"] = means_of_bones(occupied, regions, means)[bones["id"].to_numpy(int)]
-                spots["suv_mean_pvc"] = means[255 + spots["hotspot"].to_numpy(int)]
+        with steps("correct for partial volume"):
+            of_bones, of_spots = _without_blur(suv, occupied, hotspots, index.rule.bones, how.psf_mm)
+            if of_bones is not None and of_spots is not None:
+                bones["suv_mean_pvc"] = of_bones[bones["id"].to_numpy(int)]
+                spots["suv_mean_pvc"] = of_spots[spots["hotspot"].to_numpy(int) - 1]
         with steps("compare PET with CT"):
             lies = aligned.result()
             bones[list(SHIFT_COLUMNS)] = aside.result().loc[bones["id"]].to_numpy()
@@ -132,6 +134,17 @@ def measure(
     if left is not None:
         notes += alignment.notes_of(left, facts["alignment"], skeleton.spoken)
     return PetResult(tracer, suv, hotspots, bones, spots, table, facts, placed), notes
+
+
+def _without_blur(
+    suv: Volume, occupied: Occupancy, hotspots: Volume, searched: tuple[int, ...], psf_mm: float | None
+) -> tuple[Array | None, Array | None]:
+    """Means corrected for partial volume: (256,) by label, and by hotspot; None where nobody asked."""
+    if psf_mm is None:
+        return None, None
+    regions = regions_of(occupied, hotspots, searched, least_hotspot_ml(psf_mm))
+    means = corrected_means(suv, regions, psf_mm)
+    return means_of_bones(occupied, regions, means), means[256:]
 
 
 def _references(

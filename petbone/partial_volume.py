@@ -30,6 +30,7 @@ LEAST_VOXELS = 1.0
 """A region that fills less than this is left without a value: noise would be all there is."""
 
 Array = npt.NDArray[np.float64]
+F32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,17 @@ def corrected_means(
     kept = np.isin(regions.region, used)  # the rest is surround
     regions = Regions(regions.count, regions.region[kept], regions.voxel[kept], regions.fraction[kept])
     box, local = _boxed(suv, regions, kernels)
-    measured = suv.data[box].astype(np.float64)
+    # Images in single precision: their blurs take most of the time, and sums stay in double.
+    measured = suv.data[box].astype(np.float32)
     filled = _summed(local, regions.fraction, measured.size)
-    surround: Array = np.clip(1 - filled, 0, 1).reshape(measured.shape)
+    surround = np.clip(1 - filled, 0, 1).reshape(measured.shape).astype(np.float32)
     known = surround > 0.5
     seen_of_surround = _blurred(surround, kernels)
-    seen_of_known = _blurred(known.astype(np.float64), kernels)
+    seen_of_known = _blurred(known.astype(np.float32), kernels)
     transfer = _transfer(regions, used, local, measured.shape, kernels)
     sizes = regions.sizes[used]
 
-    def mean_in_regions(image: Array) -> Array:
+    def mean_in_regions(image: F32) -> Array:
         weighted = regions.fraction * image.reshape(-1)[local]
         return _summed(regions.region, weighted, regions.count)[used] / sizes
 
@@ -124,8 +126,8 @@ def corrected_means(
         full = np.zeros(regions.count)
         full[used] = value
         own = _summed(local, regions.fraction * full[regions.region], measured.size)
-        rest = measured - _blurred(own.reshape(measured.shape), kernels)
-        told = np.where(known, np.clip(rest, 0, None) / np.maximum(seen_of_surround, 0.2), 0.0)
+        rest = measured - _blurred(own.reshape(measured.shape).astype(np.float32), kernels)
+        told = np.where(known, np.clip(rest, 0, None) / np.maximum(seen_of_surround, 0.2), np.float32(0))
         # In a voxel that bone fills for the most part, the surround is what it is nearby.
         told = np.where(known, told, _blurred(told, kernels) / np.maximum(seen_of_known, 1e-3))
         spilled = mean_in_regions(_blurred(told * surround, kernels))
@@ -165,7 +167,7 @@ def _transfer(
         part = order[bounds[number] : bounds[number + 1]]
         low = np.maximum(at[:, part].min(axis=1) - margin, 0)
         high = np.minimum(at[:, part].max(axis=1) + margin + 1, shape)
-        own: Array = np.zeros(tuple(high - low))
+        own = np.zeros(tuple(high - low), np.float32)
         np.add.at(own, tuple(at[:, part] - low[:, None]), regions.fraction[part])
         own = _blurred(own, kernels)
         near = np.flatnonzero(((at >= low[:, None]) & (at < high[:, None])).all(axis=0))
@@ -193,7 +195,7 @@ def _reach(kernels: Sequence[Array]) -> npt.NDArray[np.int64]:
     return np.array([kernel.size // 2 for kernel in kernels])
 
 
-def _blurred(image: Array, kernels: Sequence[Array]) -> Array:
+def _blurred(image: F32, kernels: Sequence[Array]) -> F32:
     for axis, kernel in enumerate(kernels):
         image = ndimage.correlate1d(image, kernel, axis=axis, mode="nearest")
     return image

@@ -19,7 +19,7 @@ from petbone.volume import Box, Grid, Volume
 
 Array = npt.NDArray[np.float64]
 
-COARSE_MM = 10.0
+COARSE_MM = 12.0
 REACH_MM, REACH_WITHOUT_CT_MM = 60.0, 40.0
 """How far from bone the two are compared."""
 BLURS_MM = (40.0, 24.0, 14.0)

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
-from scipy.stats import chi2
-from scipy.stats import t as student
+from scipy.special import chdtri, stdtrit
 
 from petbone.anatomy import BY_ID
 from petbone.bone_shift import bone_shifts, wanted_tissues
@@ -31,6 +30,10 @@ FLOOR_VOXELS = 0.02
 DECILES = (0.5, 0.9)
 LEAST_BONES = 1
 LEAST_GAIN = 1 / 3
+MOST_WORSE = 0.05
+"""Part of the bones that a motion may take from where they lie well."""
+FAR_MM, FAR_DEG = 25.0, 10.0
+"""No patient moves farther between CT and PET."""
 REACH_MM = 60.0
 """How far beyond the bones the PET is looked at: motions, surroundings and blur."""
 MANY_BONES, SPREAD_OF_FEW_MM = 10, 2.0
@@ -82,30 +85,59 @@ class Alignment:
         def left(shift: Shift) -> Shift:
             place = shift.place_mm
             mm = turn @ (place + shift.mm) + back[:3, 3] - place
-            return Shift(place, mm, turn @ shift.covariance @ turn.T)
+            return replace(shift, mm=mm, covariance=turn @ shift.covariance @ turn.T)
 
         bones = {label: left(shift) for label, shift in self.bones.items()}
         return replace(self, pet_mm_from_ct_mm=np.eye(4), bones=bones)
+
+    def own(self, shift: Shift) -> Shift:
+        """A bone's shift with the uncertainty of its own alone, without that of bones from one motion."""
+        return replace(shift, covariance=shift.covariance - self.spread_mm**2 * np.eye(3))
+
+    @property
+    def is_far(self) -> bool:
+        """Farther than patients move: the images hardly belong together."""
+        moved = _rms(self.by_whole(shift.place_mm).mm for shift in self.bones.values())
+        return moved > FAR_MM or float(np.linalg.norm(self.rotation_deg)) > FAR_DEG
+
+    def made_worse(self) -> list[int]:
+        """Bones that lie well, within half a voxel, and would lie worse by the motion of the whole."""
+        worse = []
+        for label, shift in self.bones.items():
+            own = self.own(shift)
+            rest = replace(own, mm=own.mm - self.by_whole(shift.place_mm).mm)
+            length, interval = length_and_interval(rest)
+            if np.linalg.norm(own.mm) <= self.voxel_mm / 2 < length - interval:
+                worse.append(label)
+        return worse
 
     def verdict(self) -> tuple[bool, str]:
         """Whether the whole may be moved, and why: the rule of ``--align rigid``.
 
         It may where over the bones its motion is (root mean square) at least half a voxel of the PET, more
-        than its own 95 % uncertainty there, and leaves the bones' shifts smaller by at least a third: where
-        they disagree, one motion is no answer.
+        than its own 95 % uncertainty there, no more than patients move, leaves bones' shifts smaller by at
+        least a third (where they disagree, one motion is no answer), and takes hardly a bone from where it
+        lies well.
         """
+        if not self.bones:
+            return False, f"no bone shows where it is to {WORST_SD_MM:g} mm"
         at = [self.by_whole(shift.place_mm) for shift in self.bones.values()]
         moved = _rms(shift.mm for shift in at)
         unsure = _rms(np.array([length_and_interval(shift)[1]]) for shift in at)
         before = _rms(shift.mm for shift in self.bones.values())
         after = _rms(one.mm - other.mm for one, other in zip(self.bones.values(), at, strict=True))
+        worse = self.made_worse()
         said = f"measured {moved:.1f} mm over the bones, sure to {unsure:.1f} mm (95 %)"
         if moved < self.voxel_mm / 2:
             return False, f"{said}: less than half a voxel of the PET ({self.voxel_mm / 2:.1f} mm)"
         if moved <= unsure:
             return False, f"{said}: less than its uncertainty"
+        if self.is_far:
+            return False, f"{said}: the PET and the bones hardly belong together"
         if after > before * (1 - LEAST_GAIN):
             return False, f"{said}: bones would lie {after:.1f} mm off instead of {before:.1f} mm"
+        if len(worse) > MOST_WORSE * len(self.bones):
+            return False, f"{said}: {len(worse)} bones that lie well would lie worse"
         return True, f"{said}; bones lie {before:.1f} mm off without it, {after:.1f} mm with it"
 
 
@@ -119,15 +151,29 @@ def align(pet: Volume, ct: Volume | None, bones: Volume, occupied: Occupancy) ->
     pet, occupied = pet.cropped(box), occupied.cropped(box)
     around = tissues(ct, bones, pet.grid, 2, wanted_tissues(occupied))
     found = bone_shifts(pet, occupied, around, motion)
+    if ct is None:
+        # Bones alone tell little along a shaft: the scanner's frame is tried, too, and the better fit counts.
+        found = _better(found, bone_shifts(pet, occupied, around, np.eye(4)))
     floor = (FLOOR_VOXELS * float(pet.grid.spacing_mm.mean())) ** 2
     found = {
-        label: Shift(shift.place_mm, shift.mm, shift.covariance + floor * np.eye(3))
+        label: replace(shift, covariance=shift.covariance + floor * np.eye(3))
         for label, shift in found.items()
-        if np.trace(shift.covariance) <= 3 * WORST_SD_MM**2
     }
     if len(found) < LEAST_BONES:
         return None
-    return _whole(found, float(pet.grid.spacing_mm.max()))
+    lies = _whole(found, float(pet.grid.spacing_mm.max()))
+    # A shaft that tells all but how far it has slid has told the whole something; it has no shift itself.
+    sure = {n: shift for n, shift in lies.bones.items() if np.trace(shift.covariance) <= 3 * WORST_SD_MM**2}
+    return replace(lies, bones=sure)
+
+
+def _better(one: dict[int, Shift], other: dict[int, Shift]) -> dict[int, Shift]:
+    """Of two searches from two places the one whose bones fit better, by the bones that both have found."""
+    common = one.keys() & other.keys()
+    if not common:
+        return one or other
+    gains = [np.log(max(one[n].misfit, 1e-9) / max(other[n].misfit, 1e-9)) for n in common]
+    return other if np.median(gains) >= 0 else one
 
 
 def _around(occupied: Occupancy) -> Box:
@@ -154,7 +200,7 @@ def _whole(found: dict[int, Shift], voxel_mm: float) -> Alignment:
         rest = place + mm - (place @ motion[:3, :3].T + motion[:3, 3])
         inverse = np.linalg.inv(own + spread**2 * np.eye(3))
         away = np.einsum("ni,nij,nj->n", rest, inverse, rest)
-        weight = np.minimum(1.0, np.sqrt(chi2.ppf(0.95, 3) / np.maximum(away, 1e-12)))
+        weight = np.minimum(1.0, np.sqrt(chdtri(3, 0.05) / np.maximum(away, 1e-12)))
         levers = np.stack([_lever(p - middle) for p in place @ motion[:3, :3].T + motion[:3, 3]])
         normal = np.einsum("n,nai,nab,nbj->ij", weight, levers, inverse, levers)
         side = np.einsum("n,nai,nab,nb->i", weight, levers, inverse, rest)
@@ -168,7 +214,7 @@ def _whole(found: dict[int, Shift], voxel_mm: float) -> Alignment:
     covariance[:3, :3] += (FLOOR_VOXELS * voxel_mm) ** 2 * np.eye(3)
     # Bones depart from the whole by what their own uncertainty does not explain; it is part of it, then.
     widened = {
-        label: Shift(shift.place_mm, shift.mm, shift.covariance + spread**2 * np.eye(3))
+        label: replace(shift, covariance=shift.covariance + spread**2 * np.eye(3))
         for label, shift in found.items()
     }
     return Alignment(motion, middle, covariance, spread, widened, voxel_mm)
@@ -196,7 +242,7 @@ def _of_groups(
         away.append(np.linalg.solve(part, side))
     n = len(names)
     found = (n - 1) / n * np.transpose(away) @ np.array(away)
-    return np.asarray(own + found * (float(student.ppf(0.975, n - 1)) / 1.96) ** 2)
+    return np.asarray(own + found * (float(stdtrit(n - 1, 0.975)) / 1.96) ** 2)
 
 
 def _spread(rest: Array, own: Array) -> float:
@@ -204,7 +250,7 @@ def _spread(rest: Array, own: Array) -> float:
 
     It makes as much of the median and of the ninth decile of the departures as chance would.
     """
-    expected = chi2.ppf(DECILES, 3)
+    expected = chdtri(3, 1 - np.array(DECILES))
     low, high = 0.0, 50.0
     for _ in range(40):
         middle = (low + high) / 2
@@ -224,8 +270,9 @@ def _lever(arm: Array) -> Array:
 
 
 def _rms(vectors: Iterable[Array]) -> float:
+    """0 where there is none."""
     squares = [float(np.sum(np.square(v))) for v in vectors]
-    return float(np.sqrt(np.mean(squares)))
+    return float(np.sqrt(np.mean(squares))) if squares else 0.0
 
 
 def moved_frame(volume: Volume, pet_mm_from_ct_mm: Array) -> Volume:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2
+from scipy.special import chdtr
 
 Array = npt.NDArray[np.float64]
 
@@ -22,6 +22,7 @@ class Shift:
     place_mm: Array
     mm: Array
     covariance: Array
+    misfit: float = 0.0  # what the prediction leaves of the PET there, in parts of bone's usual uptake
 
 
 def length_and_interval(shift: Shift) -> tuple[float, float]:
@@ -40,7 +41,7 @@ def length_and_interval(shift: Shift) -> tuple[float, float]:
     mean = true**2 + total
     variance = 2 * float((shift.covariance**2).sum()) + 4 * true**2 * along
     scale, degrees = variance / (2 * mean), 2 * mean**2 / variance
-    chance = chi2.cdf(length**2 / scale, degrees)
+    chance = chdtr(degrees, length**2 / scale)
     inside = true[(chance > 0.025) & (chance < 0.975)]
     if not inside.size:
         inside = true[[int(np.abs(chance - 0.5).argmin())]]

@@ -38,43 +38,69 @@ class Tissues:
 def tissues(
     ct: Volume | None, bones: Volume, grid: Grid, points: int, wanted: npt.NDArray[np.bool_] | None = None
 ) -> Tissues:
-    """Tissues on `grid`, counted at `points`^3 evenly spaced points of each voxel (of each `wanted` one).
+    """Tissues on `grid`, counted at evenly spaced points of each voxel (of each `wanted` one).
 
-    `bones` is the label map on the grid of `ct`. Without a CT all that is no bone counts as soft tissue.
-    Raises ValueError when CT and bones lie on different grids, and for more than 6 points.
+    `points` is their number along each edge; for 2 it is four points, the corners of a tetrahedron.
+
+    `bones` is a label map, on the grid of `ct` or another. Without a CT all that is no bone counts as soft
+    tissue. Raises ValueError for less than 1 and more than 6 points.
     """
     if not 1 <= points <= 6:
         raise ValueError(f"1 to 6 points along each edge of a voxel can be counted, got {points}")
-    if ct is not None and not ct.grid.same_as(bones.grid):
-        raise ValueError("the CT and the bones lie on different grids")
     edges = (np.arange(points) + 0.5) / points - 0.5
     offsets = np.stack(np.meshgrid(edges, edges, edges, indexing="ij"), axis=-1).reshape(-1, 3)
-    source_from_target = bones.grid.ijk_from_mm @ grid.mm_from_ijk
-    turn = source_from_target[:3, :3].astype(np.float32)
+    if points == 2:
+        # Four corners of the cube, no two of them neighbours, tell nearly as much as all eight.
+        offsets = offsets[np.prod(offsets, axis=1) > 0]
+    of_bones = bones.grid.ijk_from_mm @ grid.mm_from_ijk
+    apart = ct is not None and not ct.grid.same_as(bones.grid)
+    of_ct = ct.grid.ijk_from_mm @ grid.mm_from_ijk if ct is not None else of_bones
     voxels = np.arange(np.prod(grid.shape)) if wanted is None else np.flatnonzero(wanted)
     parts = np.zeros((4, int(np.prod(grid.shape))), np.float32)
-    limit = np.array(bones.grid.shape)[:, None]
     one_of_each = np.left_shift(1, 8 * np.arange(4), dtype=np.int64)  # four counts in one number
     for start in range(0, voxels.size, _CHUNK):
         chunk = voxels[start : start + _CHUNK]
-        middle = turn @ np.array(np.unravel_index(chunk, grid.shape), np.float32)
+        ijk = np.array(np.unravel_index(chunk, grid.shape), np.float32)
         counts = np.zeros(chunk.size, np.int64)
         for offset in offsets:
-            shift = source_from_target[:3, :3] @ offset + source_from_target[:3, 3]
-            at = np.rint(middle + shift[:, None].astype(np.float32)).astype(np.int32)
-            inside = ((at >= 0) & (at < limit)).all(axis=0)
-            where = tuple(at) if inside.all() else tuple(at[:, inside])
-            kind = np.ones(where[0].size, np.uint8)
+            at, inside = _at(ijk, offset, of_bones, bones.grid.shape)
+            in_ct = at
+            if apart and ct is not None:
+                in_ct, both = _at(ijk, offset, of_ct, ct.grid.shape)
+                inside &= both
+            if not inside.all():
+                at, in_ct = at[:, inside], in_ct[:, inside]
+            kind = np.ones(at.shape[1], np.uint8)
             if ct is not None:
-                hu = ct.data[where]
+                hu = ct.data[tuple(in_ct)]
                 kind += hu < FAT_HU
                 kind += hu < GAS_HU
-            kind[bones.data[where] > 0] = 0
+            kind[bones.data[tuple(at)] > 0] = 0
             counts[inside] += one_of_each[kind]
         for n in range(4):
             parts[n, chunk] = (counts >> (8 * n)) & 255
-    parts /= points**3
+    parts /= len(offsets)
     return Tissues(grid, *(part.reshape(grid.shape) for part in parts))
+
+
+def _at(
+    ijk: F32, offset: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64], shape: tuple[int, int, int]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Voxels of an image in which points of another's voxels lie, and which of them are inside."""
+    shift = matrix[:3, :3] @ offset + matrix[:3, 3]
+    at = np.rint(matrix[:3, :3].astype(np.float32) @ ijk + shift[:, None].astype(np.float32)).astype(np.int32)
+    return at, np.all((at >= 0) & (at < np.array(shape)[:, None]), axis=0)
+
+
+def gradient_at(image: F32, here: tuple[npt.NDArray[np.int64], ...]) -> npt.NDArray[np.float64]:
+    """(n, 3) change per voxel along each axis at some voxels; by one side only at the rim."""
+    found = np.zeros((here[0].size, 3))
+    for axis, at in enumerate(here):
+        low, high = np.maximum(at - 1, 0), np.minimum(at + 1, image.shape[axis] - 1)
+        before, after = list(here), list(here)
+        before[axis], after[axis] = low, high
+        found[:, axis] = (image[tuple(after)] - image[tuple(before)]) / np.maximum(high - low, 1)
+    return found
 
 
 def gradient(image: F32) -> F32:

@@ -102,8 +102,10 @@ def test_reversed_and_swapped_axes_change_nothing(patient):
     other = Volume(data, Grid(data.shape, pet.grid.mm_from_ijk @ flip), pet.unit)
     assert np.allclose(other.grid.mm((2, 0, 3)), pet.grid.mm((pet.grid.shape[0] - 1, 3, 2)))
     found = aligned(other, patient)
-    for label, shift in plain.bones.items():
-        assert np.allclose(found.bones[label].mm, shift.mm, atol=0.15)
+    # Not the same voxels are drawn, so it is the same to well within the intervals.
+    off = [np.linalg.norm(found.bones[label].mm - shift.mm) for label, shift in plain.bones.items()]
+    assert np.median(off) < 0.1
+    assert max(off) < 0.6
 
 
 def test_a_rib_cage_that_breathes_is_no_motion_of_the_whole(patient):
@@ -229,6 +231,62 @@ def test_the_rule_is_the_one_that_is_stated():
     assert "instead of" in why
 
 
+def test_no_motion_farther_than_patients_move():
+    far = made_up((0.0, 31.0, 0.0), 0.3)
+    may, why = far.verdict()
+    assert not may
+    assert "hardly belong together" in why
+    said = notes_of(far, facts_of(far, "report"), lambda label: BY_ID[label].name)
+    assert len(said) == 1
+    assert "are they of one examination?" in said[0]
+    turned = replace(
+        made_up((0.0, 5.0, 0.0), 0.3), pet_mm_from_ct_mm=rigid(np.array([0, 0, 0, 0.2, 0, 0]), np.zeros(3))
+    )
+    assert turned.is_far
+
+
+def test_bones_that_lie_well_are_not_taken_away():
+    """One motion through a patient who has bent would spoil the half that lay still."""
+    whole = made_up((0.0, 5.0, 0.0), 0.3)
+    still = replace(whole.bones[1], mm=np.zeros(3))
+    bent = replace(whole, bones=whole.bones | {1: still})
+    assert bent.made_worse() == [1]
+    may, why = bent.verdict()
+    assert not may
+    assert "1 bones that lie well would lie worse" in why
+    assert whole.made_worse() == []
+
+
+def test_without_a_bone_that_is_sure_nothing_is_applied():
+    may, why = replace(made_up((0.0, 5.0, 0.0), 0.3), bones={}).verdict()
+    assert not may
+    assert "no bone shows where it is" in why
+
+
+@pytest.mark.parametrize("above", [0.3, 0.6])
+def test_a_patient_who_has_bent_is_not_moved(patient, above):
+    """All of the PET above a plane has slid aside by two voxels of 6 mm: no one motion is right."""
+    pet = patient.pets["naf"]
+    data = pet.data.copy()
+    plane = int(above * data.shape[2])
+    data[:, :, plane:] = np.roll(data[:, :, plane:], 2, axis=0)
+    found = aligned(pet.with_data(data), patient)
+    may, why = found.verdict()
+    assert not may, why
+    said = notes_of(found, facts_of(found, "rigid"), lambda label: BY_ID[label].name)
+    assert "PET and CT disagree by more than half a voxel at" in said[0]
+
+
+def test_shafts_alone_do_not_slide(patient):
+    """Legs in choline without a CT: the scanner's frame is tried, too."""
+    thighs = np.where(np.isin(patient.bones.data, (61, 62)), patient.bones.data, 0).astype(np.uint8)
+    bones = patient.bones.with_data(thighs)
+    pet = patient.pets["choline"]
+    found = align(pet, None, bones, occupancy(bones, pet.grid))
+    assert found is None or np.linalg.norm(found.shift.mm) < 6.0
+    assert found is None or not found.verdict()[0]
+
+
 def test_notes_say_what_lies_aside():
     off = made_up((0.0, 5.0, 0.0), 0.3)
     said = notes_of(off, facts_of(off, "report"), lambda label: BY_ID[label].name)
@@ -242,7 +300,7 @@ def test_notes_say_what_lies_aside():
     assert said[0].startswith("the PET was moved onto the CT")
     one = replace(off.corrected(), bones=off.corrected().bones | {20: off.bones[3]})
     said = notes_of(one, {"applied": False, "worth_applying": False}, lambda label: BY_ID[label].name)
-    assert said == ["PET and CT disagree by more than half a voxel at rib_left_3 (5 ± 1 mm)"]
+    assert said == ["PET and CT disagree by more than half a voxel at rib_left_3 (5 mm)"]
 
 
 def test_table():
@@ -277,6 +335,12 @@ def test_tissues_are_counted():
     assert np.allclose(half.shown, 1)
     without = tissues(None, bones, grid, 1)
     assert np.array_equal(without.soft[:, 0, 0], [1, 1, 1, 0])
+    # A bone map on another grid: what either image does not show is unknown.
+    half_map = bones.cropped((slice(0, 4), slice(0, 4), slice(0, 2)))
+    apart = tissues(ct, half_map, grid, 1)
+    assert np.array_equal(apart.shown[:, :, :2], np.ones((4, 4, 2)))
+    assert apart.shown[:, :, 2:].sum() == 0
+    assert np.array_equal(apart.fat[:, 0, 0], [0, 1, 0, 0])
     some = np.zeros(grid.shape, bool)
     some[2] = True
     assert tissues(ct, bones, grid, 1, some).shown.sum() == 16
@@ -286,9 +350,6 @@ def test_tissues_are_counted():
 
 def test_what_the_parts_refuse(patient):
     bones = patient.bones
-    other = Volume(np.zeros((3, 3, 3), np.int16), Grid((3, 3, 3), np.eye(4)), Unit.HU)
-    with pytest.raises(ValueError, match="different grids"):
-        tissues(other, bones, bones.grid, 2)
     for points in (0, 7):
         with pytest.raises(ValueError, match="1 to 6 points"):
             tissues(patient.ct, bones, bones.grid, points)
