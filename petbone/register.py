@@ -34,6 +34,8 @@ MOST_WORSE = 0.05
 """Part of the bones that a motion may take from where they lie well."""
 FAR_MM, FAR_DEG = 25.0, 10.0
 """No patient moves farther between CT and PET."""
+NEAR_MM = 2.0
+"""Two starts nearer to each other than this are one."""
 REACH_MM = 60.0
 """How far beyond the bones the PET is looked at: motions, surroundings and blur."""
 MANY_BONES, SPREAD_OF_FEW_MM = 10, 2.0
@@ -62,7 +64,7 @@ class Alignment:
     @property
     def shift(self) -> Shift:
         """The motion of the whole at the middle of the bones."""
-        moved = self.pet_mm_from_ct_mm[:3, :3] @ self.middle_mm + self.pet_mm_from_ct_mm[:3, 3]
+        moved = _place_of(self.pet_mm_from_ct_mm, self.middle_mm)
         return Shift(self.middle_mm, moved - self.middle_mm, self.covariance[:3, :3])
 
     @property
@@ -73,7 +75,7 @@ class Alignment:
 
     def by_whole(self, place_mm: Array) -> Shift:
         """What the motion of the whole says of one place."""
-        moved = self.pet_mm_from_ct_mm[:3, :3] @ place_mm + self.pet_mm_from_ct_mm[:3, 3]
+        moved = _place_of(self.pet_mm_from_ct_mm, place_mm)
         part = _lever(place_mm - self.middle_mm)
         return Shift(place_mm, moved - place_mm, part @ self.covariance @ part.T)
 
@@ -151,7 +153,10 @@ def align(pet: Volume, ct: Volume | None, bones: Volume, occupied: Occupancy) ->
     pet, occupied = pet.cropped(box), occupied.cropped(box)
     around = tissues(ct, bones, pet.grid, 2, wanted_tissues(occupied))
     found = bone_shifts(pet, occupied, around, motion)
-    if ct is None:
+    if (
+        ct is None
+        and _rms(_place_of(motion, one.place_mm) - one.place_mm for one in found.values()) > NEAR_MM
+    ):
         # Bones alone tell little along a shaft: the scanner's frame is tried, too, and the better fit counts.
         found = _better(found, bone_shifts(pet, occupied, around, np.eye(4)))
     floor = (FLOOR_VOXELS * float(pet.grid.spacing_mm.mean())) ** 2
@@ -165,6 +170,11 @@ def align(pet: Volume, ct: Volume | None, bones: Volume, occupied: Occupancy) ->
     # A shaft that tells all but how far it has slid has told the whole something; it has no shift itself.
     sure = {n: shift for n, shift in lies.bones.items() if np.trace(shift.covariance) <= 3 * WORST_SD_MM**2}
     return replace(lies, bones=sure)
+
+
+def _place_of(motion: Array, mm: Array) -> Array:
+    """Where a (4, 4) motion takes a place."""
+    return np.asarray(motion[:3, :3] @ mm + motion[:3, 3])
 
 
 def _better(one: dict[int, Shift], other: dict[int, Shift]) -> dict[int, Shift]:
