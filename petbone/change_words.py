@@ -89,8 +89,11 @@ def _pet_differences(one: PetResult, two: PetResult) -> list[str]:
         said.append(f"voxels of {' and '.join(sizes)} mm; SUVmax and volumes depend on the voxel")
     thresholds = one.facts["rule"].get("threshold"), two.facts["rule"].get("threshold")
     if thresholds[0] != thresholds[1]:
+        region = two.facts["rule"].get("reference_region")
+        tissue = region.get("tissue") if isinstance(region, Mapping) else "bone"
         said.append(
-            f"the threshold follows the patient's own bone: SUV {thresholds[0]:.2f} and {thresholds[1]:.2f}"
+            f"the threshold follows the patient's own {tissue}: SUV {thresholds[0]:.2f} and "
+            f"{thresholds[1]:.2f}"
         )
     suv = one.facts.get("suv") or {}, two.facts.get("suv") or {}
     if suv[0].get("rule") != suv[1].get("rule"):

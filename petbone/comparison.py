@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -112,10 +112,12 @@ _WORDS_OF_RULE = ("reference", "note")
 def rule_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """What differs between two rules of hotspots (facts of a PET), as ``threshold 15 and 10``.
 
-    A threshold that follows the patient's own bone may differ where its multiple does not. A key that one
-    rule lacks, being older, has its default.
+    A threshold that follows the patient's own bone, liver or muscle may differ where its multiple does not;
+    of the region that was read in the tissue only the tissue must be the same. A key that one rule lacks,
+    being older, has its default.
     """
-    usual = {f.name: f.default for f in fields(HotspotRule)}
+    usual = {f.name: None if f.default is MISSING else f.default for f in fields(HotspotRule)}
+    first, second = _with_tissue(first), _with_tissue(second)
     relative = [key for key in first if key.startswith("multiple_of_")]
     said = []
     for key in dict.fromkeys([*first, *second]):
@@ -124,6 +126,13 @@ def rule_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> lis
         if one != two and key not in _WORDS_OF_RULE and not follows:
             said.append(f"{key} {_word(one)} and {_word(two)}")
     return said
+
+
+def _with_tissue(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """A rule with the tissue in the place of the region that was read in it: place, mean and SD are the day's."""
+    kept = {key: value for key, value in rule.items() if key != "reference_region"}
+    region = rule.get("reference_region")
+    return kept | ({"tissue": region.get("tissue")} if isinstance(region, Mapping) else {})
 
 
 def _word(value: Any) -> str:

@@ -571,6 +571,47 @@ def test_which_differences_of_rules_count():
     assert rule_differences(rule, own) != []
 
 
+def by_liver(rule: dict[str, Any], mean: float, place: float = 0.0, tissue: str = "liver") -> dict[str, Any]:
+    """A rule as `measure` writes one that leans on a tissue."""
+    region = {"tissue": tissue, "mean": mean, "sd": 0.1 * mean, "place_mm": [place, 0.0, 0.0]}
+    lean = {"multiple_of_mean": 1.5, "multiple_of_sd": 2.0, "reference_region": region}
+    return rule | {"threshold": 1.7 * mean} | lean
+
+
+def test_rules_that_lean_on_a_tissue():
+    rule = {"name": "over_liver", "bones": "skeleton_49", "relative_to": "", "operator": ">"}
+    one, two = by_liver(rule, 6.0), by_liver(rule, 5.0, place=30.0)
+    assert rule_differences(one, two) == []
+    assert rule_differences(one, two | {"multiple_of_sd": 1.0})
+    assert rule_differences(one, two | {"multiple_of_mean": 2.0})
+    other = rule_differences(one, by_liver(rule, 6.0, tissue="muscle"))
+    assert other == ["tissue liver and muscle"]
+    plain = rule | {"threshold": 10.2}
+    assert "tissue liver and None" in rule_differences(one, plain)
+    assert "tissue None and liver" in rule_differences(plain, one)
+
+
+def test_a_rule_without_its_keys_is_told_in_words():
+    said = rule_differences({"name": "PET15", "threshold": 15.0}, {})
+    assert said == ["name PET15 and None", "threshold 15 and None"]
+
+
+@pytest.mark.parametrize("tissue", ["liver", "muscle"])
+def test_two_dates_by_a_rule_of_liver_or_muscle(
+    tissue: str, dates: tuple[Path, Path], cli: Cli, tmp_path: Path
+):
+    """Each date's threshold is of its own liver; the same multiple is one rule."""
+    for folder, mean in zip(dates, (9.0, 8.0), strict=True):
+        path = folder / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["pets"][0]["rule"] = by_liver(summary["pets"][0]["rule"], mean, mean, tissue)
+        path.write_text(json.dumps(summary))
+    answer = cli("compare", *dates, "-o", tmp_path / "out")
+    assert answer.status == 0, answer.err
+    assert f"note: naf: the threshold follows the patient's own {tissue}: SUV 15.30 and 13.60" in answer.out
+    assert set(changed(tmp_path / "out").change) >= {"new", "grown", "stable", "shrunk", "gone"}
+
+
 def told(case: CaseResult, **provenance: Any) -> CaseResult:
     return replace(case, provenance=case.provenance | provenance)
 
