@@ -55,6 +55,7 @@ class Side:
     """One date: its hotspots (`burden.hotspot_table`), and their places at the other date.
 
     `there`, a row per hotspot in the same order: ``bone_there`` (the other date saw the bone at all),
+    ``way_known`` (the bone's own motion or its neighbours' leads there),
     ``seen_there`` (part of the hotspot in the other's field of view; empty where nobody knows) and
     ``suv_max_there``.
     """
@@ -78,6 +79,11 @@ class Side:
         """The least part of any of these hotspots that the other date saw; NaN: not known of any."""
         part = self.there[self.hotspots["hotspot"].isin(list(numbers)).to_numpy()]
         return float(part["seen_there"].min())
+
+    def all_there(self, numbers: Iterable[int]) -> bool:
+        """Whether the other date saw the bone of every one of these hotspots."""
+        part = self.there[self.hotspots["hotspot"].isin(list(numbers)).to_numpy()]
+        return bool(part["bone_there"].all())
 
 
 def hotspot_changes(
@@ -151,9 +157,18 @@ def _compared(
     seen = np.array([first.least_seen(ones), second.least_seen(twos)])
     known = seen[np.isfinite(seen)]
     row["seen_there"] = float(known.min()) if known.size else None
-    row["both_seen"] = not known.size or bool(known.min() >= WHOLLY)
+    # Where a bone is missing at one date the pair stands on the way there: that must be of bones nearby.
+    led = any(side.place(some[0])["way_known"] for side, some in ((first, ones), (second, twos)))
+    missing = [
+        word
+        for side, some, word in ((first, ones, "second"), (second, twos, "first"))
+        if not side.all_there(some)
+    ]
+    row["both_seen"] = (led or not missing) and (not known.size or bool(known.min() >= WHOLLY))
     notes = []
-    if not row["both_seen"]:
+    if missing and not led:
+        notes.append(f"its bone was not seen at the {missing[0]} date, nor one near it: not judged")
+    elif not row["both_seen"]:
         which = "second" if np.nan_to_num(seen[0], nan=1) <= np.nan_to_num(seen[1], nan=1) else "first"
         notes.append(f"reaches out of what the {which} date saw: not judged")
     elif limits is not None:

@@ -20,6 +20,8 @@ from petbone.places import OtherDate, look_up, middles_mm
 from petbone.repeatability import Limits
 from petbone.steps import Steps
 
+NO_COMMON_BONE = "the two dates have no bone in common, so nothing tells where the one lies in the other"
+
 
 @dataclass(frozen=True, eq=False)
 class TracerChanges:
@@ -51,7 +53,8 @@ def compare_cases(
 ) -> Comparison:
     """Compare the tracers that both dates have; `limits` by tracer.
 
-    Raises ValueError when no tracer is common, or when the hotspots of a tracer are by different rules.
+    Raises ValueError when no tracer or no bone is common, or when the hotspots of a tracer are by different
+    rules.
     """
     pairs = [(one, two) for one in first.pets for two in second.pets if one.tracer == two.tracer]
     if not pairs:
@@ -62,6 +65,8 @@ def compare_cases(
             raise ValueError(f"hotspots of {one.tracer} by different rules: {', '.join(other)}")
     with steps("motions of the bones"):
         motions = bone_motions(first.bones, second.bones)
+        if not motions:
+            raise ValueError(NO_COMMON_BONE)
         moved = change.motion_table(motions, middles_mm(first.bones))
     with steps("compare"):
         tracers = tuple(
@@ -79,8 +84,9 @@ def _compare_pets(
     (first_case, one), (second_case, two) = first, second
     forward = {label: motion.second_mm_from_first_mm for label, motion in motions.items()}
     back = {label: np.linalg.inv(matrix).astype(np.float64) for label, matrix in forward.items()}
-    into_second = OtherDate(two.suv, second_case.bones, _seen(two), forward)
-    into_first = OtherDate(one.suv, first_case.bones, _seen(one), back)
+    near = frozenset(label for label, motion in motions.items() if motion.near)
+    into_second = OtherDate(two.suv, second_case.bones, _seen(two), forward, near)
+    into_first = OtherDate(one.suv, first_case.bones, _seen(one), back, near)
     before = Side(one.hotspot_table, look_up(one.hotspots, one.hotspot_table, into_second))
     after = Side(two.hotspot_table, look_up(two.hotspots, two.hotspot_table, into_first))
     matches = match_hotspots(one.hotspots, two.hotspots, one.hotspot_table, two.hotspot_table, motions)
@@ -129,7 +135,7 @@ def rule_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> lis
 
 
 def _with_tissue(rule: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule with the tissue in the place of the region that was read in it: place, mean and SD are the day's."""
+    """A rule with the tissue in the place of the region read in it, whose place and mean are the day's."""
     kept = {key: value for key, value in rule.items() if key != "reference_region"}
     region = rule.get("reference_region")
     return kept | ({"tissue": region.get("tissue")} if isinstance(region, Mapping) else {})

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 import petbone
-from petbone.anatomy import BY_NAME
+from petbone.anatomy import BY_ID, BY_NAME
 from petbone.case import CaseResult, PetResult
 from petbone.comparison import Comparison, rule_differences
 from petbone.errors import InputError, ResourceError
 from petbone.io import PetOptions, read_labels, read_pet
 from petbone.pipeline import TRACERS, versions
+from petbone.places import labels_of
 from petbone.repeatability import Limits, parse_limits, published_limits
 from petbone.report.compare import render
 from petbone.results import MARK, write_json
@@ -40,7 +41,7 @@ def read_dates(first: Path, second: Path, steps: Steps) -> tuple[CaseResult, Cas
     """Both folders as cases, with the tracers that both have, and what to warn of.
 
     Raises InputError when a folder holds no results of `petbone run` or `quantify`, or damaged ones, when
-    they have no tracer in common, or when their hotspots are by different rules.
+    they have no tracer or no bone in common, or when their hotspots are by different rules.
     """
     with steps("read"):
         facts = [_facts(folder) for folder in (first, second)]
@@ -58,6 +59,11 @@ def read_dates(first: Path, second: Path, steps: Steps) -> tuple[CaseResult, Cas
         if left:
             warnings.append(f"at one date only, not compared: {', '.join(left)}")
         cases = [_case(folder, one, common) for folder, one in zip((first, second), facts, strict=True)]
+        if not labels_of(cases[0].bones) & labels_of(cases[1].bones):
+            raise InputError(
+                f"{second}: has no bone in common with {first}, so nothing tells where the one lies in the "
+                "other; expected two dates of the same part of the body"
+            )
     return cases[0], cases[1], warnings
 
 
@@ -127,7 +133,7 @@ def _refuse_other_rules(tracer: str, folders: tuple[Path, Path], facts: list[dic
 
 def _case(folder: Path, facts: dict[str, Any], tracers: list[str]) -> CaseResult:
     several = len(facts["summary"]["pets"]) > 1
-    bones = _image(folder / "bones.nii.gz")
+    bones = _bones(folder / "bones.nii.gz")
     pets = []
     for tracer in tracers:
         suffix = f"_{tracer}" if several else ""
@@ -186,6 +192,15 @@ def _existing(path: Path) -> Path:
 
 def _image(path: Path) -> Volume:
     return read_labels(_existing(path)).volume
+
+
+def _bones(path: Path) -> Volume:
+    volume = _image(path)
+    if volume.data.max(initial=0) > max(BY_ID):
+        raise InputError(f"{path}: holds labels above {max(BY_ID)}; expected a label map that petbone wrote")
+    if not volume.data.any():
+        raise InputError(f"{path}: holds no bone; expected the bones that were measured")
+    return volume
 
 
 def _table(path: Path, kind: str) -> pd.DataFrame:

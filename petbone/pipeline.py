@@ -29,6 +29,12 @@ SEGMENT_BYTES_PER_VOXEL = 15.0
 TRACERS = ("naf", "choline", "psma", "fdg", "other")
 
 
+NO_COMMON_BONE = (
+    "THE TWO EXAMINATIONS HAVE NO BONE IN COMMON: nothing tells where the one lies in the other, and no "
+    "hotspot of the first is matched with one of the second"
+)
+
+
 @dataclass(frozen=True)
 class CaseFiles:
     """What somebody has of one patient: PETs, and a CT, or a bone map, or both."""
@@ -87,6 +93,8 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
     with steps("motions of the bones"):
         motions = bone_motions(results[0].bones, results[1].bones)
     warnings = list(dict.fromkeys([*results[0].warnings, *results[1].warnings]))
+    if not motions:
+        warnings.insert(0, NO_COMMON_BONE)
     second = results[1].provenance
     provenance = results[0].provenance | {
         "second": {key: second[key] for key in ("inputs", "names", "reference_regions")},

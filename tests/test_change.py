@@ -39,7 +39,8 @@ def side(spots: list[Spot], **there: dict[int, Any]) -> Side:
         columns=["hotspot", "bone", "volume_ml", "suv_mean", "suv_max", "tlu_g"],
     )
     places = pd.DataFrame(
-        {"bone_there": True, "seen_there": 1.0, "suv_max_there": 5.0}, index=range(1, len(spots) + 1)
+        {"bone_there": True, "way_known": True, "seen_there": 1.0, "suv_max_there": 5.0},
+        index=range(1, len(spots) + 1),
     )
     for column, values in there.items():
         for number, value in values.items():
@@ -57,6 +58,26 @@ def matches(*rows: tuple[str, int | None, int | None]) -> pd.DataFrame:
         columns=MATCH_COLUMNS,
     )
     return table.astype({"hotspot_1": "Int64", "hotspot_2": "Int64"})
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_pair_whose_bone_one_date_did_not_see(which: int):
+    """It is judged where bones nearby lead from one to the other, and not where nothing does."""
+    spots: list[Spot] = [(5, 20, 30)]
+    there, lost = {"bone_there": {1: False}, "way_known": {1: False}}, {"way_known": {1: False}}
+    away = side(spots, **there), side(spots, **lost)
+    first, second = away if which == 1 else away[::-1]
+    (row,) = hotspot_changes(matches(("matched", 1, 1)), first, second, LIN).to_dict("records")
+    assert not row["both_seen"]
+    assert row["change"] is None
+    word = "second" if which == 1 else "first"
+    assert row["note"] == f"its bone was not seen at the {word} date, nor one near it: not judged"
+    totals = total_changes(hotspot_changes(matches(("matched", 1, 1)), first, second), first, second)
+    assert (totals["note"] == "without 2 at places that one of the dates did not see").all()
+    led = side(spots, bone_there={1: False}), side(spots)
+    first, second = led if which == 1 else led[::-1]
+    (row,) = hotspot_changes(matches(("matched", 1, 1)), first, second, LIN).to_dict("records")
+    assert (row["change"], row["both_seen"]) == ("stable", True)
 
 
 def one_pair(before: Spot, after: Spot, limits: Limits | None = LIN) -> dict[str, Any]:

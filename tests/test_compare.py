@@ -499,6 +499,57 @@ def test_an_image_on_another_grid(dates: tuple[Path, Path], cli: Cli, tmp_path: 
     assert "hotspots.nii.gz: lies on another grid than suv.nii.gz" in refused(cli, tmp_path, *dates)
 
 
+def test_two_dates_without_a_common_bone(cli: Cli, tmp_path: Path):
+    """In scanner coordinates alone two foci that lie on each other are nothing to each other."""
+    folders = []
+    for name, keep in (("one", ("T7", "T8", "L1")), ("two", ("L3", "sacrum", "hip_left"))):
+        patient = first_date()
+        kept = np.isin(patient.labels, [BY_NAME[bone].id for bone in keep])
+        patient.labels[~kept] = 0
+        folders.append(quantified(cli, patient.save(tmp_path / f"p{name}"), tmp_path / name))
+    line = refused(cli, tmp_path, *folders)
+    assert f"two: has no bone in common with {folders[0]}" in line
+
+
+def test_cases_without_a_common_bone(dates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
+    first, second, _ = read_dates(*dates, Steps())
+    monkeypatch.setattr(comparison, "bone_motions", bone_motions)
+    labels = np.where(second.bones.data > 0, BY_NAME["skull"].id, 0).astype(np.uint8)
+    with pytest.raises(ValueError, match="no bone in common"):
+        compare_cases(first, replace(second, bones=second.bones.with_data(labels)), {}, Steps())
+
+
+@pytest.mark.parametrize(("value", "said"), [(0, "holds no bone"), (200, "holds labels above 66")])
+def test_a_bone_map_that_cannot_be(value: int, said: str, dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
+    path = dates[1] / "bones.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.full(image.shape, value, np.uint8), image.affine), path)
+    assert f"two/bones.nii.gz: {said}" in refused(cli, tmp_path, *dates)
+
+
+def test_a_pair_far_from_every_common_bone(
+    dates: tuple[Path, Path], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The second mask calls T7 something else: what is matched there stands on a way that nobody knows."""
+
+    def motions(first: Volume, second: Volume) -> dict[int, BoneMotion]:
+        far = BY_NAME["T7"].id
+        labels = [int(n) for n in np.unique(first.data) if n]
+        return {n: BoneMotion(np.eye(4), 0.0, 0.0, n != far, "", n != far) for n in labels}
+
+    monkeypatch.setattr(comparison, "bone_motions", motions)
+    image = nib.load(tmp_path / "b" / "bones.nii.gz")
+    data = np.asarray(image.dataobj).copy()
+    data[data == BY_NAME["T7"].id] = BY_NAME["T3"].id
+    nib.save(nib.Nifti1Image(data, image.affine), tmp_path / "b" / "bones.nii.gz")
+    two = quantified(cli, tmp_path / "b", tmp_path / "other")
+    assert cli("compare", dates[0], two, "-o", tmp_path / "out").status == 0
+    row = changed(tmp_path / "out").set_index("bone_1").loc["T7"]
+    assert (row.relation, row.both_seen) == ("matched", False)
+    assert pd.isna(row.change)
+    assert "nor one near it" in row.note
+
+
 def test_hotspots_by_other_rules(dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
     two = quantified(cli, tmp_path / "b", tmp_path / "ten", "--index", "FTV10")
     line = refused(cli, tmp_path, dates[0], two)
