@@ -35,7 +35,8 @@ ALIKE = 0.02
 HOTSPOT_COLUMNS = (
     "change relation hotspot_1 hotspot_2 parts_1 parts_2 bone_1 bone_2 volume_ml_1 volume_ml_2 suv_max_1 "
     "suv_max_2 suv_mean_1 suv_mean_2 tlu_g_1 tlu_g_2 volume_ratio tlu_ratio suv_max_ratio suv_mean_ratio "
-    "suv_max_change suv_mean_change suv_max_there seen_there both_seen limits_hold overlap distance_mm note"
+    "suv_max_change suv_mean_change suv_max_there seen_there both_seen limits_hold overlap distance_mm "
+    "perhaps_same note"
 ).split()
 BONE_COLUMNS = (
     "id name status_1 status_2 seen_fraction_1 seen_fraction_2 suv_mean_1 suv_mean_2 suv_mean_ratio "
@@ -225,7 +226,7 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
     )
     table = table.sort_values(["_rank", "_ratio", "hotspot_2", "hotspot_1"], ignore_index=True)
     table = table.drop(columns=["_rank", "_ratio"])
-    for column in ("hotspot_1", "hotspot_2"):
+    for column in ("hotspot_1", "hotspot_2", "perhaps_same"):
         table[column] = table[column].astype("Int64")
     for column in ("both_seen", "limits_hold"):
         table[column] = table[column].astype("boolean")
@@ -235,10 +236,15 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def counts(changes: pd.DataFrame) -> dict[str, int]:
-    """How many hotspots have each of `CHANGES`, and ``not judged``: matched, but without a class."""
-    found = changes["change"].value_counts()
+    """How many hotspots have each of `CHANGES`, and ``not judged``: matched, but without a class.
+
+    Two that are perhaps the same focus (`misnamed`) are no new and no gone one: ``perhaps same`` counts them.
+    """
+    doubtful = changes["perhaps_same"].notna()
+    found = changes.loc[~doubtful, "change"].value_counts()
     return {name: int(found.get(name, 0)) for name in CHANGES} | {
-        "not judged": int(changes["change"].isna().sum())
+        "not judged": int(changes["change"].isna().sum()),
+        "perhaps same": int((doubtful & (changes["relation"] == "first only")).sum()),
     }
 
 

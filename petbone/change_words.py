@@ -52,6 +52,13 @@ def remarks(tracer: str, changes: pd.DataFrame, limits: Limits | None, rule: Map
             "next scan, at least 6 weeks later, when they were first seen within 12 weeks. Whether a hotspot "
             "is a lesion is for a reader to say: this is no verdict."
         )
+    if number["perhaps same"]:
+        pairs = "pair" if number["perhaps same"] == 1 else "pairs"
+        said.append(
+            f"{number['perhaps same']} {pairs} of a hotspot of the first date alone and one of the second "
+            "alone: perhaps one focus each, for by the motion of other bones they lie within 8 mm. Names of bones "
+            "may differ between the dates; these count as neither new nor gone."
+        )
     crossed = int((changes["change"].isin(["new", "gone"]) & (changes["suv_max_change"] == "within")).sum())
     if crossed:
         said.append(
@@ -126,6 +133,8 @@ def headline(name: str, changes: pd.DataFrame, indices: pd.DataFrame) -> str:
     both = f"{matched} {'hotspot' if matched == 1 else 'hotspots'} at both dates"
     parts.append(f"{both}: {', '.join(judged)}" if judged else both)
     parts.append(f"{number['new']} new, {number['gone']} gone")
+    if number["perhaps same"]:
+        parts.append(f"{number['perhaps same']} gone and new in one place, perhaps the same under two names")
     unseen = number[UNSEEN_1] + number[UNSEEN_2]
     if unseen:
         parts.append(f"{unseen} where one of the dates did not look")

@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from petbone import change
@@ -16,6 +17,7 @@ from petbone.change import Side
 from petbone.change_words import differences, remarks
 from petbone.hotspots import HotspotRule
 from petbone.matching import match_hotspots
+from petbone.misnamed import column_note, noted, perhaps_same
 from petbone.places import OtherDate, look_up, middles_mm
 from petbone.repeatability import Limits
 from petbone.steps import Steps
@@ -67,21 +69,26 @@ def compare_cases(
         motions = bone_motions(first.bones, second.bones)
         if not motions:
             raise ValueError(NO_COMMON_BONE)
-        moved = change.motion_table(motions, middles_mm(first.bones))
+        middles = middles_mm(first.bones)
+        moved = change.motion_table(motions, middles)
     with steps("compare"):
         tracers = tuple(
-            _compare_pets((first, one), (second, two), motions, limits.get(one.tracer)) for one, two in pairs
+            _compare_pets((first, one), (second, two), (motions, middles), limits.get(one.tracer))
+            for one, two in pairs
         )
-    return Comparison(first, second, moved, tracers, tuple(differences(first, second, pairs)))
+    column = column_note(motions, middles)
+    warnings = [*([column] if column else []), *differences(first, second, pairs)]
+    return Comparison(first, second, moved, tracers, tuple(warnings))
 
 
 def _compare_pets(
     first: tuple[CaseResult, PetResult],
     second: tuple[CaseResult, PetResult],
-    motions: dict[int, BoneMotion],
+    moved: tuple[dict[int, BoneMotion], dict[int, npt.NDArray[np.float64]]],
     limits: Limits | None,
 ) -> TracerChanges:
-    (first_case, one), (second_case, two) = first, second
+    """`moved`: the motions of the bones, and their middles at the first date."""
+    (first_case, one), (second_case, two), (motions, middles) = first, second, moved
     forward = {label: motion.second_mm_from_first_mm for label, motion in motions.items()}
     back = {label: np.linalg.inv(matrix).astype(np.float64) for label, matrix in forward.items()}
     near = frozenset(label for label, motion in motions.items() if motion.near)
@@ -91,6 +98,12 @@ def _compare_pets(
     after = Side(two.hotspot_table, look_up(two.hotspots, two.hotspot_table, into_first))
     matches = match_hotspots(one.hotspots, two.hotspots, one.hotspot_table, two.hotspot_table, motions)
     hotspots = change.hotspot_changes(matches, before, after, limits)
+    alone = [
+        hotspots.loc[hotspots["relation"] == f"{word} only", f"hotspot_{n}"].astype(int).tolist()
+        for n, word in ((1, "first"), (2, "second"))
+    ]
+    same = perhaps_same((one.hotspots, two.hotspots), (alone[0], alone[1]), motions, middles)
+    hotspots = noted(hotspots, same)
     totals = change.total_changes(hotspots, before, after, limits)
     indices = change.index_changes(one.index_table, two.index_table, limits)
     rows = [*totals.to_dict("records"), *indices.to_dict("records")]

@@ -19,6 +19,8 @@ from petbone.indices import Index, choose_index, parse_indices, published_indice
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.labels import LabelTable
 from petbone.measure import How, measure, tracer_of
+from petbone.misnamed import column_note
+from petbone.places import middles_mm
 from petbone.steps import Steps, available_memory_gb
 from petbone.volume import Grid, Volume
 
@@ -95,6 +97,9 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
     warnings = list(dict.fromkeys([*results[0].warnings, *results[1].warnings]))
     if not motions:
         warnings.insert(0, NO_COMMON_BONE)
+    column = column_note(motions, middles_mm(results[0].bones))
+    if column:
+        warnings.insert(0, column)
     second = results[1].provenance
     provenance = results[0].provenance | {
         "second": {key: second[key] for key in ("inputs", "names", "reference_regions")},

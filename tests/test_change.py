@@ -15,6 +15,7 @@ from petbone.bone_motion import BoneMotion
 from petbone.change import Side, bone_changes, counts, hotspot_changes, index_changes, total_changes
 from petbone.change_words import FLARE, headline, remarks
 from petbone.matching import COLUMNS as MATCH_COLUMNS
+from petbone.misnamed import noted
 from petbone.repeatability import Limits, published_limits
 
 LIN = published_limits()["naf"]
@@ -78,6 +79,30 @@ def test_a_pair_whose_bone_one_date_did_not_see(which: int):
     first, second = led if which == 1 else led[::-1]
     (row,) = hotspot_changes(matches(("matched", 1, 1)), first, second, LIN).to_dict("records")
     assert (row["change"], row["both_seen"]) == ("stable", True)
+
+
+def test_gone_and_new_that_are_perhaps_one_focus():
+    """They stay gone and new in the table, and count as neither."""
+    rows = [("first only", n, None) for n in (1, 2)] + [("second only", None, n) for n in (1, 2, 3)]
+    spots: list[Spot] = [(5, 20, 30)] * 3
+    plain = hotspot_changes(matches(*rows), side(spots[:2]), side(spots), LIN)
+    table = noted(plain, [(2, 1)])
+    doubtful = table[table.perhaps_same.notna()]
+    assert doubtful.change.tolist() == ["new", "gone"]
+    assert doubtful.perhaps_same.tolist() == [2, 1]
+    first, second = doubtful.note
+    assert first.startswith("perhaps the same focus as hotspot 2 of the first date")
+    assert second.startswith("perhaps the same focus as hotspot 1 of the second date")
+    number = counts(table)
+    assert (number["new"], number["gone"], number["perhaps same"]) == (2, 1, 1)
+    said = remarks("psma", table, None, {})
+    assert any(line.startswith("2 new hotspots. PCWG3") for line in said)
+    assert any(line.startswith("1 pair of a hotspot of the first date alone") for line in said)
+    lead = headline("naf", table, total_changes(table, side(spots[:2]), side(spots)))
+    assert "2 new, 1 gone. 1 gone and new in one place, perhaps the same under two names." in lead
+    said = remarks("psma", noted(plain, [(2, 1), (1, 2)]), None, {})
+    assert not any("PCWG3" in line for line in said)
+    assert any(line.startswith("2 pairs of") for line in said)
 
 
 def one_pair(before: Spot, after: Spot, limits: Limits | None = LIN) -> dict[str, Any]:
@@ -208,7 +233,7 @@ def test_new_and_gone_and_where_nobody_looked():
     assert notes[3] == "lies outside its field of view"
     assert counts(table) == {
         "new": 2, "grown": 0, "stable": 0, "shrunk": 0, "gone": 1, "split": 0, "merged": 0,
-        "not seen in the first": 1, "not seen in the second": 2, "not judged": 0,
+        "not seen in the first": 1, "not seen in the second": 2, "not judged": 0, "perhaps same": 0,
     }  # fmt: skip
 
 
