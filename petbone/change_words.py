@@ -56,8 +56,8 @@ def remarks(tracer: str, changes: pd.DataFrame, limits: Limits | None, rule: Map
         pairs = "pair" if number["perhaps same"] == 1 else "pairs"
         said.append(
             f"{number['perhaps same']} {pairs} of a hotspot of the first date alone and one of the second "
-            "alone: perhaps one focus each, for by the motion of other bones they lie within 8 mm. Names of bones "
-            "may differ between the dates; these count as neither new nor gone."
+            "alone: perhaps one focus each, for by the motion of other bones they lie within 8 mm. Names of "
+            "bones may differ between the dates; these count as neither new nor gone."
         )
     crossed = int((changes["change"].isin(["new", "gone"]) & (changes["suv_max_change"] == "within")).sum())
     if crossed:

@@ -79,9 +79,9 @@ def column_note(motions: Mapping[int, BoneMotion], middles_mm: Mapping[int, Arra
     if apart_mm <= APART_MM:
         return ""
     return (
-        f"THE VERTEBRAE WENT {apart_mm:.0f} mm ELSEWHERE THAN THE RIBS OF THEIR LEVELS: one of "
-        "the two is perhaps named a level off in one of the CTs, and hotspots in them may have the wrong partners "
-        "or seem new or gone"
+        f"THE VERTEBRAE WENT {apart_mm:.0f} mm ELSEWHERE THAN THE RIBS OF THEIR LEVELS: one of the two is "
+        "perhaps named a level off in one of the CTs, and hotspots in them may have the wrong partners or "
+        "seem new or gone"
     )
 
 
@@ -96,8 +96,8 @@ def noted(changes: pd.DataFrame, pairs: list[tuple[int, int]]) -> pd.DataFrame:
             if other is None:
                 continue
             said = (
-                f"perhaps the same focus as hotspot {other} of the {date} date: they lie within {NEAR_MM:g} mm "
-                "by the motion of other bones, and names of bones may differ between the dates"
+                f"perhaps the same focus as hotspot {other} of the {date} date: they lie within "
+                f"{NEAR_MM:g} mm by the motion of other bones, and names of bones may differ"
             )
             note = table.at[at, "note"]
             table.at[at, "note"] = f"{said}; {note}" if isinstance(note, str) else said
