@@ -83,6 +83,9 @@ def differences(first: CaseResult, second: CaseResult, pairs: list[tuple[PetResu
     if psf[0] != psf[1]:
         words = ("none" if mm is None else f"{mm:g} mm" for mm in psf)
         said.append(f"different --psf-mm: {' and '.join(words)}; suv_mean_pvc does not compare")
+    align = [str((facts.get("options") or {}).get("align") or "report") for facts in (one, two)]
+    if align[0] != align[1]:
+        said.append(f"different --align: {' and '.join(align)}; PET and CT lie to each other otherwise")
     for before, after in pairs:
         said += [f"{before.tracer}: {line}" for line in _pet_differences(before, after)]
     return said
@@ -102,6 +105,12 @@ def _pet_differences(one: PetResult, two: PetResult) -> list[str]:
             f"the threshold follows the patient's own {tissue}: SUV {thresholds[0]:.2f} and "
             f"{thresholds[1]:.2f}"
         )
+    moved = [was_moved(pet) for pet in (one, two)]
+    if moved[0] != moved[1]:
+        which = "first" if moved[0] else "second"
+        said.append(
+            f"the PET was moved onto the CT at the {which} date only; small hotspots may differ by that"
+        )
     suv = one.facts.get("suv") or {}, two.facts.get("suv") or {}
     if suv[0].get("rule") != suv[1].get("rule"):
         said.append(f"SUV by different rules: {suv[0].get('rule')}; {suv[1].get('rule')}")
@@ -116,6 +125,12 @@ def _pet_differences(one: PetResult, two: PetResult) -> list[str]:
             f"FDG) wants at most {UPTAKE_MINUTES:.0f} min between the two"
         )
     return said
+
+
+def was_moved(pet: PetResult) -> bool:
+    """Whether the PET was moved onto the CT before it was measured (`--align rigid`)."""
+    told = pet.facts.get("alignment")
+    return isinstance(told, Mapping) and bool(told.get("applied"))
 
 
 def headline(name: str, changes: pd.DataFrame, indices: pd.DataFrame) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 import petbone
 from petbone.anatomy import BY_ID, BY_NAME
 from petbone.case import CaseResult, PetResult
+from petbone.change_words import was_moved
 from petbone.comparison import Comparison, rule_differences
 from petbone.errors import InputError, ResourceError
 from petbone.io import PetOptions, read_labels, read_pet
@@ -148,7 +149,11 @@ def _case(folder: Path, facts: dict[str, Any], tracers: list[str]) -> CaseResult
             bone_table=_table(folder / f"bones{suffix}.csv", "bones"),
             hotspot_table=table,
             index_table=_table(folder / f"indices{suffix}.csv", "indices"),
-            facts={"suv": told.get("suv") or {}, "rule": told["rule"]},
+            facts={
+                "suv": told.get("suv") or {},
+                "rule": told["rule"],
+                "alignment": told.get("alignment") or {},
+            },
         )
         _refuse_mixed(folder, suffix, pet)
         pets.append(pet)
@@ -305,6 +310,8 @@ def _provenance(result: Comparison, sources: tuple[Path, Path], own_limits: bool
             ],
             "weights": told.get("weights"),
             "psf_mm": (told.get("options") or {}).get("psf_mm"),
+            "align": (told.get("options") or {}).get("align"),
+            "pet_was_moved": {pet.tracer: was_moved(pet) for pet in case.pets},
         }
     return {
         "petbone": petbone.__version__,

@@ -213,6 +213,8 @@ def test_two_dates(dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
     assert len(provenance["dates"]["first"]["provenance_sha256"]) == 64
     assert len(provenance["dates"]["second"]["pets"][0]["sha256"]) == 64
     assert {step["name"] for step in provenance["steps"]} >= {"read", "compare", "write"}
+    assert [date["align"] for date in provenance["dates"].values()] == ["report", "report"]
+    assert provenance["dates"]["first"]["pet_was_moved"] == {"naf": False}
     assert str(tmp_path) not in text + (out / "compare.html").read_text()
 
 
@@ -679,6 +681,15 @@ def test_what_is_warned_of(dates: tuple[Path, Path]):
     ]
     psf = differences(first, told(second, options={"psf_mm": 6.0}), pair)
     assert psf == ["different --psf-mm: none and 6 mm; suv_mean_pvc does not compare"]
+
+    align = differences(first, told(second, options={"align": "rigid"}), pair)
+    assert align == ["different --align: report and rigid; PET and CT lie to each other otherwise"]
+    assert differences(told(first, options={}), told(second, options={"align": "report"}), pair) == []
+    lies = [replace(pair[0][n], facts=pair[0][n].facts | {"alignment": {"applied": True}}) for n in (0, 1)]
+    for pets, word in (((lies[0], pair[0][1]), "first"), ((pair[0][0], lies[1]), "second")):
+        (said,) = differences(first, second, [pets])
+        assert said.startswith(f"naf: the PET was moved onto the CT at the {word} date only")
+    assert differences(first, second, [(lies[0], lies[1])]) == []
 
     def facts(minutes: float, **more: Any) -> dict[str, Any]:
         suv = {"rule": "r", "decay_correction": "START", "decay_s": 60 * minutes} | more
