@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 import petbone
-from petbone.anatomy import BY_ID, BY_NAME
+from petbone.anatomy import BONES, BY_ID, BY_NAME
 from petbone.case import CaseResult, PetResult
 from petbone.change_words import was_moved
 from petbone.comparison import Comparison, rule_differences
@@ -35,6 +36,10 @@ NEEDED = {
     "bones",
 }
 """Columns that a comparison cannot do without."""
+_NOT_NEGATIVE = (
+    "seen_fraction", "pet_volume_ml", "hotspot_count", "hotspot_volume_ml", "hotspot_tlu_g", "volume_ml",
+    "tlu_g", "denominator_seen_fraction",
+)  # fmt: skip
 _WORDS = {"name", "status", "bone", "index", "unit", "operator", "bones"}
 
 
@@ -96,7 +101,45 @@ def _facts(folder: Path) -> dict[str, Any]:
     strange = [str(pet["tracer"]) for pet in pets if pet["tracer"] not in TRACERS]
     if strange:
         raise InputError(f"{folder}: its summary.json names the tracer {strange[0]}; {expected}")
+    _refuse_strange_facts(folder, found)
     return found
+
+
+def _refuse_strange_facts(folder: Path, found: dict[str, Any]) -> None:
+    """What a comparison reads of the facts must be of the kind that petbone writes."""
+    provenance = found["provenance"]
+    inputs = provenance.get("inputs") or {}
+    listed = (inputs.get("pets") or []) if isinstance(inputs, dict) else None
+    options = provenance.get("options") or {}
+    kinds = {
+        "inputs": isinstance(listed, list) and all(isinstance(pet, dict) for pet in listed),
+        "options": isinstance(options, dict) and _is_number_or_none(options.get("psf_mm")),
+    }
+    strange = [key for key, proper in kinds.items() if not proper]
+    if strange:
+        raise InputError(f"{folder / MARK}: its {strange[0]} are none of petbone's; measure the case again")
+    for pet in found["summary"]["pets"]:
+        suv, rule, lies = pet.get("suv") or {}, pet["rule"], pet.get("alignment") or {}
+        kinds = {
+            "suv": isinstance(suv, dict) and _is_number_or_none(suv.get("decay_s")),
+            "alignment": isinstance(lies, dict),
+            "rule": isinstance(rule.get("name"), str)
+            and rule.get("threshold") is not None
+            and _is_number_or_none(rule["threshold"])
+            and isinstance(rule.get("reference_region", {}), dict),
+        }
+        strange = [key for key, proper in kinds.items() if not proper]
+        if strange:
+            raise InputError(
+                f"{folder / 'summary.json'}: {strange[0]} of {pet['tracer']} is none of petbone's; measure "
+                "the case again"
+            )
+
+
+def _is_number_or_none(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _pet_of(facts: dict[str, Any], tracer: str) -> dict[str, Any]:
@@ -227,8 +270,41 @@ def _table(path: Path, kind: str) -> pd.DataFrame:
     for name in {"id", "hotspot"} & set(table.columns):
         if table[name].isna().any() or (table[name] != np.rint(table[name])).any():
             raise InputError(f"{path}: column {name} does not hold whole numbers; expected one in every row")
+    numbers = [name for name in NEEDED[kind].split() if name not in _WORDS]
+    wrong = [name for name in numbers if np.isinf(table[name].astype(float)).any()]
+    wrong += [name for name in _NOT_NEGATIVE if name in numbers and (table[name].astype(float) < 0).any()]
+    if wrong:
+        raise InputError(
+            f"{path}: infinite or negative numbers in column {wrong[0]}; expected a table that petbone wrote"
+        )
+    _refuse_other_rows(path, table, kind)
     _refuse_gaps(path, table, kind)
     return table
+
+
+def _refuse_other_rows(path: Path, table: pd.DataFrame, kind: str) -> None:
+    """Bones are all there, each once and by its name; an index is there once."""
+    key = {"bones": "id", "indices": "index"}.get(kind)
+    if key is None:
+        return
+    if table[key].isna().any():
+        raise InputError(f"{path}: empty cells in column {key}; expected a table that petbone wrote")
+    twice = table[key][table[key].duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: {key} {twice.iloc[0]} stands there twice; expected a row for each")
+    if kind != "bones":
+        return
+    lacking = [bone.name for bone in BONES if bone.id not in set(table["id"])]
+    if lacking:
+        said = f"{lacking[0]} and {len(lacking) - 1} more" if len(lacking) > 1 else lacking[0]
+        raise InputError(f"{path}: has no row for {said}; expected a row for every bone")
+    other = [str(row["name"]) for row in table.to_dict("records") if row["id"] != _id_of(row["name"])]
+    if other:
+        raise InputError(f"{path}: the id of {other[0]} is another bone's; expected petbone's own")
+
+
+def _id_of(name: Any) -> int | None:
+    return BY_NAME[name].id if name in BY_NAME else None
 
 
 def _refuse_gaps(path: Path, table: pd.DataFrame, kind: str) -> None:
@@ -257,6 +333,8 @@ def read_limits(path: Path | None) -> dict[str, Limits]:
         own = parse_limits(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}; expected a TOML file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no text in UTF-8; expected a TOML file") from error
     except ValueError as error:
         raise InputError(str(error)) from error
     strange = sorted(set(own) - set(TRACERS))

@@ -256,6 +256,8 @@ def all_indices(options: CaseOptions) -> tuple[tuple[Index, ...], str | None]:
         own = parse_indices(rule.read_text(encoding="utf-8"), str(rule))
     except OSError as error:
         raise InputError(f"{rule}: cannot be read: {error.strerror}; expected a TOML file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{rule}: is no text in UTF-8; expected a TOML file") from error
     except ValueError as error:
         raise InputError(str(error)) from error
     names = {index.name for index in own}

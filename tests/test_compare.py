@@ -468,6 +468,55 @@ def test_an_image_that_is_damaged(name: str, dates: tuple[Path, Path], cli: Cli,
     assert f"one/{name}: " in refused(cli, tmp_path, *dates)
 
 
+def cell(text: str, column: str, row: int, value: str) -> str:
+    """The table with another value in one cell."""
+    lines = [line.split(",") for line in text.strip().split("\n")]
+    lines[row + 1][lines[0].index(column)] = value
+    return "\n".join(",".join(line) for line in lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "value", "said"),
+    [
+        ("summary", ("pets", 0, "suv"), [], None),
+        ("summary", ("pets", 0, "suv"), [1], "suv of naf is none of petbone's"),
+        ("summary", ("pets", 0, "suv", "decay_s"), "3600", "suv of naf is none of petbone's"),
+        ("summary", ("pets", 0, "alignment"), "moved", "alignment of naf is none of petbone's"),
+        ("summary", ("pets", 0, "rule"), {}, "rule of naf is none of petbone's"),
+        ("summary", ("pets", 0, "rule", "threshold"), None, "rule of naf is none of petbone's"),
+        ("summary", ("pets", 0, "rule", "threshold"), "15", "rule of naf is none of petbone's"),
+        ("summary", ("pets", 0, "rule", "reference_region"), "liver", "rule of naf is none of petbone's"),
+        ("provenance", ("inputs",), [1], "its inputs are none of petbone's"),
+        ("provenance", ("inputs", "pets"), ["a"], "its inputs are none of petbone's"),
+        ("provenance", ("options",), "none", "its options are none of petbone's"),
+        ("provenance", ("options", "psf_mm"), "6", "its options are none of petbone's"),
+    ],
+)
+def test_facts_of_another_kind(file, keys, value, said, dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
+    path = dates[1] / f"{file}.json"
+    content = json.loads(path.read_text())
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(content))
+    if said is None:  # nothing is told: that is no damage
+        assert cli("compare", *dates, "-o", tmp_path / "out").status == 0
+    else:
+        assert f"two/{file}.json: {said}" in refused(cli, tmp_path, *dates)
+
+
+def test_a_pet_that_was_moved_at_one_date(dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
+    path = dates[1] / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["pets"][0]["alignment"] = {"applied": True, "why": "it lay aside"}
+    path.write_text(json.dumps(summary))
+    answer = cli("compare", *dates, "-o", tmp_path / "out")
+    assert "note: naf: the PET was moved onto the CT at the second date only" in answer.out
+    told = json.loads((tmp_path / "out" / "provenance.json").read_text())["dates"]
+    assert [told[name]["pet_was_moved"]["naf"] for name in ("first", "second")] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
@@ -482,6 +531,15 @@ def test_an_image_that_is_damaged(name: str, dates: tuple[Path, Path], cli: Cli,
         ("bones.csv", lambda text: text.replace("\n7,T7", "\n,T7"), "id does not hold whole numbers"),
         ("bones.csv", lambda text: text.replace("complete,1,", "complete,all,"), "seen_fraction holds no"),
         ("indices.csv", lambda text: text.replace("value", "values", 1), "has no column value"),
+        ("indices.csv", lambda text: text.replace("\nPET15,", "\n,"), "empty cells in column index"),
+        ("indices.csv", lambda text: text.replace("\nFTV10,", "\nPET15,"), "index PET15 stands there twice"),
+        ("bones.csv", lambda text: "\n".join(text.split("\n")[:1]) + "\n", "has no row for T1 and 61 more"),
+        ("bones.csv", lambda text: re.sub("\n5,T5,.*", "", text), "has no row for T5; expected"),
+        ("bones.csv", lambda text: re.sub("(\n5,T5,.*)", r"\1\1", text), "id 5 stands there twice"),
+        ("bones.csv", lambda text: text.replace("\n5,T5,", "\n5,T55,"), "the id of T55 is another bone's"),
+        ("bones.csv", lambda text: cell(text, "hotspot_tlu_g", 6, "-1"), "or negative numbers in column"),
+        ("hotspots.csv", lambda text: cell(text, "tlu_g", 0, "inf"), "infinite or negative numbers in"),
+        ("hotspots.csv", lambda text: cell(text, "volume_ml", 1, "-3"), "numbers in column volume_ml"),
     ],
 )  # fmt: skip
 def test_a_table_that_is_broken(name, change, said, dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
@@ -568,6 +626,8 @@ def test_suv_of_another_kind(dates: tuple[Path, Path], cli: Cli, tmp_path: Path)
 def test_limits_that_cannot_be_used(dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
     path = tmp_path / "l.toml"
     assert "l.toml: cannot be read: No such file" in refused(cli, tmp_path, *dates, "--limits", path)
+    path.write_bytes("# \u00e4".encode("latin-1"))
+    assert "l.toml: is no text in UTF-8" in refused(cli, tmp_path, *dates, "--limits", path)
     path.write_text("[[limits]]\n")
     assert "l.toml: a [[limits]] has no tracer" in refused(cli, tmp_path, *dates, "--limits", path)
     path.write_text('[[limits]]\ntracer = "NaF"\nlesion = { tlu_g = [0.5, 2] }\n')
