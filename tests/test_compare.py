@@ -33,6 +33,7 @@ from petbone.report.waterfall import LABELLED, waterfall
 from petbone.results import write_patient
 from petbone.steps import Steps
 from petbone.volume import Grid, Unit, Volume
+from test_misnamed import a_level_off
 from test_report import Page
 
 FILES = {
@@ -374,6 +375,36 @@ def test_a_phantom_at_two_dates(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mo
     table = changed(tmp_path / "out")
     found = {r.bone_2 if isinstance(r.bone_2, str) else r.bone_1: r.change for r in table.itertuples()}
     assert found == {"L5": "new", "L3": "grown", "L1": "stable", "T11": "stable", "T8": "gone"}
+
+
+def test_a_phantom_whose_second_mask_is_a_level_off(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nothing changed but the names of the column: what seems gone and new is said to be perhaps one focus."""
+    monkeypatch.setattr(comparison, "bone_motions", bone_motions)
+    spec = replace(
+        SMALL, pet_spacing_mm=(4.0, 4.0, 4.0), fov_mm=((-170.0, 170.0), (-120.0, 140.0), (60.0, 440.0)),
+        tracers=("naf",), noise=0.5,
+        hotspots=(Hotspot("T5", 20, {"naf": 40}), Hotspot("T9", 20, {"naf": 40})),
+    )  # fmt: skip
+    write_patient(make_patient(spec), tmp_path)
+    shutil.copy(tmp_path / "naf.nii.gz", tmp_path / "pet.nii.gz")
+    one = quantified(cli, tmp_path, tmp_path / "d1")
+    image = nib.load(tmp_path / "bones.nii.gz")
+    second = a_level_off(Volume(np.asarray(image.dataobj), Grid(image.shape, image.affine), Unit.LABEL))
+    nib.save(nib.Nifti1Image(np.asarray(second.data), image.affine), tmp_path / "bones.nii.gz")
+    two = quantified(cli, tmp_path, tmp_path / "d2")
+    answer = cli("compare", one, two, "-o", tmp_path / "out")
+    assert answer.status == 0, answer.err
+    assert "note: THE VERTEBRAE WENT" in answer.out
+    assert "0 new, 0 gone. 2 gone and new in one place" in answer.out
+    table = changed(tmp_path / "out")
+    assert sorted(table.change) == ["gone", "gone", "new", "new"]
+    assert table.perhaps_same.notna().all()
+    page = Page((tmp_path / "out" / "compare.html").read_text()).words
+    assert "PCWG3" not in page
+    assert "2 pairs of a hotspot of the first date alone" in page
+    assert "perhaps the same focus as hotspot" in page
 
 
 def test_a_patient_who_lies_elsewhere(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
