@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
@@ -40,11 +41,12 @@ def perhaps_same(
     `middles_mm`: of the bones at the first date. Tried are the nearest vertebrae, ribs and other bones of the
     trunk, two of each kind and within `AROUND_MM`; a hotspot has one partner at most, the nearest.
     """
-    both = zip(hotspots, numbers, strict=True)
-    firsts, seconds = ([_points(volume, n) for n in some] for volume, some in both)
+    if not numbers[0] or not numbers[1]:
+        return []
+    firsts, seconds = (_points(volume, some) for volume, some in zip(hotspots, numbers, strict=True))
     trees = [cKDTree(mm) for mm in seconds]
-    low = np.array([mm.min(axis=0) for mm in seconds]).reshape(-1, 3) - NEAR_MM
-    high = np.array([mm.max(axis=0) for mm in seconds]).reshape(-1, 3) + NEAR_MM
+    low = np.array([mm.min(axis=0) for mm in seconds]) - NEAR_MM
+    high = np.array([mm.max(axis=0) for mm in seconds]) + NEAR_MM
     score = np.zeros((len(firsts), len(seconds)))
     for i, mm in enumerate(firsts):
         for motion in _guides(mm.mean(axis=0), motions, middles_mm):
@@ -118,8 +120,15 @@ def _guides(middle: Array, motions: Mapping[int, BoneMotion], middles_mm: Mappin
     return [motions[n].second_mm_from_first_mm for some in near.values() for _, n in sorted(some)[:2]]
 
 
-def _points(hotspots: Volume, number: int) -> Array:
-    return hotspots.grid.mm(np.argwhere(hotspots.data == number))
+def _points(hotspots: Volume, numbers: list[int]) -> list[Array]:
+    """(n, 3) RAS mm of the voxels of each of these hotspots."""
+    boxes = ndimage.find_objects(hotspots.data)
+    found = []
+    for number in numbers:
+        box = boxes[number - 1]
+        start = [edge.start for edge in box]
+        found.append(hotspots.grid.mm(np.argwhere(hotspots.data[box] == number) + start))
+    return found
 
 
 def _moved(mm: Array, motion: Array) -> Array:

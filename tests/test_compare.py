@@ -380,7 +380,7 @@ def test_a_phantom_at_two_dates(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_phantom_whose_second_mask_is_a_level_off(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Nothing changed but the names of the column: what seems gone and new is said to be perhaps one focus."""
+    """Nothing changed but the names of the column: what seems gone and new is perhaps one focus."""
     monkeypatch.setattr(comparison, "bone_motions", bone_motions)
     spec = replace(
         SMALL, pet_spacing_mm=(4.0, 4.0, 4.0), fov_mm=((-170.0, 170.0), (-120.0, 140.0), (60.0, 440.0)),
