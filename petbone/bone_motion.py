@@ -15,7 +15,7 @@ the distance along the mean of their normals is 0, so that few points do for cur
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -60,6 +60,8 @@ class BoneMotion:
     part seen in both, by the motion of the skeleton as a whole; `surface_after_mm`: by this motion; NaN
     where too little is seen in both. `own`: whether the bone's own surface was laid; otherwise it goes with
     its neighbours or the whole skeleton, and `note` says why. Otherwise `note` is empty, or says what is odd.
+    `near`: whether the bone lies well on the other, or has one that does within `_NEAR_MM`; farther away
+    nothing tells where it has gone.
     """
 
     second_mm_from_first_mm: Array
@@ -67,6 +69,7 @@ class BoneMotion:
     surface_after_mm: float
     own: bool
     note: str
+    near: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,14 +99,16 @@ def bone_motions(first: Volume, second: Volume) -> dict[int, BoneMotion]:
     """The motion of every bone of `first`, by its label.
 
     `first`, `second`: label maps of the bones, each on its own grid. A bone that `second` lacks goes with
-    its neighbours; without any common bone nothing is taken to have moved. Raises ValueError when one of
-    them is no label map with values 0 to 255.
+    its neighbours. Without any common bone no motion is known, and the answer is empty. Raises ValueError
+    when one of them is no label map with values 0 to 255.
     """
     for volume in (first, second):
         data = volume.data
         if volume.unit is not Unit.LABEL or data.max(initial=0) > 255 or data.min(initial=0) < 0:
             raise ValueError(f"expected a label map with values 0 to 255, got unit {volume.unit.value}")
     ones, twos = _surfaces(first), _surfaces(second)
+    if not set(ones) & set(twos):
+        return {}
     both = _Both(ones, twos, _whole_motion(ones, twos))
     notes: dict[int, str] = {}
     for label in _outward(ones):
@@ -113,7 +118,10 @@ def bone_motions(first: Volume, second: Volume) -> dict[int, BoneMotion]:
     for label, mm in _strays(both).items():
         notes[label] = f"by itself it goes {mm:.0f} mm elsewhere than its neighbours, its name may be wrong"
         del both.found[label]
-    return {label: _settled(label, both, notes[label]) for label in ones}
+    settled = {label: _settled(label, both, notes[label]) for label in ones}
+    # One that the whole skeleton's motion lays as well needs none of its own.
+    laid = [label for label, bone in settled.items() if bone.own or bone.surface_after_mm <= APART_MM]
+    return {label: replace(bone, near=_is_near(label, ones, laid)) for label, bone in settled.items()}
 
 
 def _own_motion(label: int, both: _Both) -> tuple[Array, bool, str]:
@@ -189,6 +197,11 @@ def _settled(label: int, both: _Both, note: str) -> BoneMotion:
         chosen = len(near) if nearest <= _NEAR_MM else 0
     source = "its neighbours" if chosen else "the whole skeleton"
     return BoneMotion(others[chosen], before, distances[chosen], False, f"{note}; goes with {source}")
+
+
+def _is_near(label: int, ones: dict[int, _Surface], laid: list[int]) -> bool:
+    """Whether a bone is one of those that lie well, or has one of them near by."""
+    return label in laid or any(_apart(ones[n], ones[label]) <= _NEAR_MM for n in laid)
 
 
 # Surfaces

@@ -35,7 +35,8 @@ ALIKE = 0.02
 HOTSPOT_COLUMNS = (
     "change relation hotspot_1 hotspot_2 parts_1 parts_2 bone_1 bone_2 volume_ml_1 volume_ml_2 suv_max_1 "
     "suv_max_2 suv_mean_1 suv_mean_2 tlu_g_1 tlu_g_2 volume_ratio tlu_ratio suv_max_ratio suv_mean_ratio "
-    "suv_max_change suv_mean_change suv_max_there seen_there both_seen limits_hold overlap distance_mm note"
+    "suv_max_change suv_mean_change suv_max_there seen_there both_seen limits_hold overlap distance_mm "
+    "perhaps_same note"
 ).split()
 BONE_COLUMNS = (
     "id name status_1 status_2 seen_fraction_1 seen_fraction_2 suv_mean_1 suv_mean_2 suv_mean_ratio "
@@ -55,6 +56,7 @@ class Side:
     """One date: its hotspots (`burden.hotspot_table`), and their places at the other date.
 
     `there`, a row per hotspot in the same order: ``bone_there`` (the other date saw the bone at all),
+    ``way_known`` (the bone's own motion or its neighbours' leads there),
     ``seen_there`` (part of the hotspot in the other's field of view; empty where nobody knows) and
     ``suv_max_there``.
     """
@@ -78,6 +80,11 @@ class Side:
         """The least part of any of these hotspots that the other date saw; NaN: not known of any."""
         part = self.there[self.hotspots["hotspot"].isin(list(numbers)).to_numpy()]
         return float(part["seen_there"].min())
+
+    def all_there(self, numbers: Iterable[int]) -> bool:
+        """Whether the other date saw the bone of every one of these hotspots."""
+        part = self.there[self.hotspots["hotspot"].isin(list(numbers)).to_numpy()]
+        return bool(part["bone_there"].all())
 
 
 def hotspot_changes(
@@ -151,9 +158,18 @@ def _compared(
     seen = np.array([first.least_seen(ones), second.least_seen(twos)])
     known = seen[np.isfinite(seen)]
     row["seen_there"] = float(known.min()) if known.size else None
-    row["both_seen"] = not known.size or bool(known.min() >= WHOLLY)
+    # Where a bone is missing at one date the pair stands on the way there: that must be of bones nearby.
+    led = any(side.place(some[0])["way_known"] for side, some in ((first, ones), (second, twos)))
+    missing = [
+        word
+        for side, some, word in ((first, ones, "second"), (second, twos, "first"))
+        if not side.all_there(some)
+    ]
+    row["both_seen"] = (led or not missing) and (not known.size or bool(known.min() >= WHOLLY))
     notes = []
-    if not row["both_seen"]:
+    if missing and not led:
+        notes.append(f"its bone was not seen at the {missing[0]} date, nor one near it: not judged")
+    elif not row["both_seen"]:
         which = "second" if np.nan_to_num(seen[0], nan=1) <= np.nan_to_num(seen[1], nan=1) else "first"
         notes.append(f"reaches out of what the {which} date saw: not judged")
     elif limits is not None:
@@ -210,7 +226,7 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
     )
     table = table.sort_values(["_rank", "_ratio", "hotspot_2", "hotspot_1"], ignore_index=True)
     table = table.drop(columns=["_rank", "_ratio"])
-    for column in ("hotspot_1", "hotspot_2"):
+    for column in ("hotspot_1", "hotspot_2", "perhaps_same"):
         table[column] = table[column].astype("Int64")
     for column in ("both_seen", "limits_hold"):
         table[column] = table[column].astype("boolean")
@@ -220,10 +236,15 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def counts(changes: pd.DataFrame) -> dict[str, int]:
-    """How many hotspots have each of `CHANGES`, and ``not judged``: matched, but without a class."""
-    found = changes["change"].value_counts()
+    """How many hotspots have each of `CHANGES`, and ``not judged``: matched, but without a class.
+
+    Two that are perhaps the same focus (`misnamed`) are no new and no gone one: ``perhaps same`` counts them.
+    """
+    doubtful = changes["perhaps_same"].notna()
+    found = changes.loc[~doubtful, "change"].value_counts()
     return {name: int(found.get(name, 0)) for name in CHANGES} | {
-        "not judged": int(changes["change"].isna().sum())
+        "not judged": int(changes["change"].isna().sum()),
+        "perhaps same": int((doubtful & (changes["relation"] == "first only")).sum()),
     }
 
 

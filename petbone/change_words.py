@@ -52,6 +52,13 @@ def remarks(tracer: str, changes: pd.DataFrame, limits: Limits | None, rule: Map
             "next scan, at least 6 weeks later, when they were first seen within 12 weeks. Whether a hotspot "
             "is a lesion is for a reader to say: this is no verdict."
         )
+    if number["perhaps same"]:
+        pairs = "pair" if number["perhaps same"] == 1 else "pairs"
+        said.append(
+            f"{number['perhaps same']} {pairs} of a hotspot of the first date alone and one of the second "
+            "alone: perhaps one focus each, for by the motion of other bones they lie within 8 mm. Names of "
+            "bones may differ between the dates; these count as neither new nor gone."
+        )
     crossed = int((changes["change"].isin(["new", "gone"]) & (changes["suv_max_change"] == "within")).sum())
     if crossed:
         said.append(
@@ -76,6 +83,9 @@ def differences(first: CaseResult, second: CaseResult, pairs: list[tuple[PetResu
     if psf[0] != psf[1]:
         words = ("none" if mm is None else f"{mm:g} mm" for mm in psf)
         said.append(f"different --psf-mm: {' and '.join(words)}; suv_mean_pvc does not compare")
+    align = [str((facts.get("options") or {}).get("align") or "report") for facts in (one, two)]
+    if align[0] != align[1]:
+        said.append(f"different --align: {' and '.join(align)}; PET and CT lie to each other otherwise")
     for before, after in pairs:
         said += [f"{before.tracer}: {line}" for line in _pet_differences(before, after)]
     return said
@@ -89,8 +99,17 @@ def _pet_differences(one: PetResult, two: PetResult) -> list[str]:
         said.append(f"voxels of {' and '.join(sizes)} mm; SUVmax and volumes depend on the voxel")
     thresholds = one.facts["rule"].get("threshold"), two.facts["rule"].get("threshold")
     if thresholds[0] != thresholds[1]:
+        region = two.facts["rule"].get("reference_region")
+        tissue = region.get("tissue") if isinstance(region, Mapping) else "bone"
         said.append(
-            f"the threshold follows the patient's own bone: SUV {thresholds[0]:.2f} and {thresholds[1]:.2f}"
+            f"the threshold follows the patient's own {tissue}: SUV {thresholds[0]:.2f} and "
+            f"{thresholds[1]:.2f}"
+        )
+    moved = [was_moved(pet) for pet in (one, two)]
+    if moved[0] != moved[1]:
+        which = "first" if moved[0] else "second"
+        said.append(
+            f"the PET was moved onto the CT at the {which} date only; small hotspots may differ by that"
         )
     suv = one.facts.get("suv") or {}, two.facts.get("suv") or {}
     if suv[0].get("rule") != suv[1].get("rule"):
@@ -108,6 +127,12 @@ def _pet_differences(one: PetResult, two: PetResult) -> list[str]:
     return said
 
 
+def was_moved(pet: PetResult) -> bool:
+    """Whether the PET was moved onto the CT before it was measured (`--align rigid`)."""
+    told = pet.facts.get("alignment")
+    return isinstance(told, Mapping) and bool(told.get("applied"))
+
+
 def headline(name: str, changes: pd.DataFrame, indices: pd.DataFrame) -> str:
     """What has changed in the tracer called `name`, in words and numbers.
 
@@ -123,6 +148,8 @@ def headline(name: str, changes: pd.DataFrame, indices: pd.DataFrame) -> str:
     both = f"{matched} {'hotspot' if matched == 1 else 'hotspots'} at both dates"
     parts.append(f"{both}: {', '.join(judged)}" if judged else both)
     parts.append(f"{number['new']} new, {number['gone']} gone")
+    if number["perhaps same"]:
+        parts.append(f"{number['perhaps same']} gone and new in one place, perhaps the same under two names")
     unseen = number[UNSEEN_1] + number[UNSEEN_2]
     if unseen:
         parts.append(f"{unseen} where one of the dates did not look")

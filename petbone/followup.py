@@ -53,20 +53,26 @@ def together(case: CaseResult) -> Together:
     # Without any hotspot a table has no types to be joined by.
     filled = [table for table in matches if len(table)]
     return Together(
-        concordance(case.all_pets),
+        concordance(case.all_pets, None if case.second is None else case.second.pets[0]),
         pd.concat(filled, ignore_index=True) if filled else matches[0],
         pd.DataFrame(agreement, columns=AGREEMENT_COLUMNS),
     )
 
 
-def concordance(pets: Sequence[PetResult]) -> pd.DataFrame:
-    """A row per bone: what each tracer shows, and which of them have a hotspot in it.
+def concordance(pets: Sequence[PetResult], of_second: PetResult | None = None) -> pd.DataFrame:
+    """A row per bone that any of them knows: what each tracer shows, and which have a hotspot in it.
+
+    `of_second`: a PET of the second examination, where there are two; its status stands in ``status_2``.
 
     `concordance` is ``all``, ``none`` or the tracers that have a hotspot (by their own rule, any volume in
     this bone); empty where a tracer does not see the bone or its rule does not search it.
     """
-    first = pets[0].bone_table
-    table = first[["id", "name", "status"]].copy()
+    known = pd.concat([pet.bone_table[["id", "name"]] for pet in pets])
+    table = known.drop_duplicates("id").sort_values("id", ignore_index=True)
+    for column, one in (("status", pets[0]), ("status_2", of_second)):
+        if one is not None:
+            states = one.bone_table.set_index("id")["status"].reindex(table["id"]).fillna("absent")
+            table[column] = states.to_numpy()
     hot = []
     for pet in pets:
         bones = pet.bone_table.set_index("id").reindex(table["id"])

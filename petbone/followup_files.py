@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +14,14 @@ import numpy as np
 import pandas as pd
 
 import petbone
-from petbone.anatomy import BY_NAME
+from petbone.anatomy import BONES, BY_ID, BY_NAME
 from petbone.case import CaseResult, PetResult
+from petbone.change_words import was_moved
 from petbone.comparison import Comparison, rule_differences
 from petbone.errors import InputError, ResourceError
 from petbone.io import PetOptions, read_labels, read_pet
 from petbone.pipeline import TRACERS, versions
+from petbone.places import labels_of
 from petbone.repeatability import Limits, parse_limits, published_limits
 from petbone.report.compare import render
 from petbone.results import MARK, write_json
@@ -33,6 +36,10 @@ NEEDED = {
     "bones",
 }
 """Columns that a comparison cannot do without."""
+_NOT_NEGATIVE = (
+    "seen_fraction", "pet_volume_ml", "hotspot_count", "hotspot_volume_ml", "hotspot_tlu_g", "volume_ml",
+    "tlu_g", "denominator_seen_fraction",
+)  # fmt: skip
 _WORDS = {"name", "status", "bone", "index", "unit", "operator", "bones"}
 
 
@@ -40,7 +47,7 @@ def read_dates(first: Path, second: Path, steps: Steps) -> tuple[CaseResult, Cas
     """Both folders as cases, with the tracers that both have, and what to warn of.
 
     Raises InputError when a folder holds no results of `petbone run` or `quantify`, or damaged ones, when
-    they have no tracer in common, or when their hotspots are by different rules.
+    they have no tracer or no bone in common, or when their hotspots are by different rules.
     """
     with steps("read"):
         facts = [_facts(folder) for folder in (first, second)]
@@ -58,6 +65,11 @@ def read_dates(first: Path, second: Path, steps: Steps) -> tuple[CaseResult, Cas
         if left:
             warnings.append(f"at one date only, not compared: {', '.join(left)}")
         cases = [_case(folder, one, common) for folder, one in zip((first, second), facts, strict=True)]
+        if not labels_of(cases[0].bones) & labels_of(cases[1].bones):
+            raise InputError(
+                f"{second}: has no bone in common with {first}, so nothing tells where the one lies in the "
+                "other; expected two dates of the same part of the body"
+            )
     return cases[0], cases[1], warnings
 
 
@@ -89,7 +101,45 @@ def _facts(folder: Path) -> dict[str, Any]:
     strange = [str(pet["tracer"]) for pet in pets if pet["tracer"] not in TRACERS]
     if strange:
         raise InputError(f"{folder}: its summary.json names the tracer {strange[0]}; {expected}")
+    _refuse_strange_facts(folder, found)
     return found
+
+
+def _refuse_strange_facts(folder: Path, found: dict[str, Any]) -> None:
+    """What a comparison reads of the facts must be of the kind that petbone writes."""
+    provenance = found["provenance"]
+    inputs = provenance.get("inputs") or {}
+    listed = (inputs.get("pets") or []) if isinstance(inputs, dict) else None
+    options = provenance.get("options") or {}
+    kinds = {
+        "inputs": isinstance(listed, list) and all(isinstance(pet, dict) for pet in listed),
+        "options": isinstance(options, dict) and _is_number_or_none(options.get("psf_mm")),
+    }
+    strange = [key for key, proper in kinds.items() if not proper]
+    if strange:
+        raise InputError(f"{folder / MARK}: its {strange[0]} are none of petbone's; measure the case again")
+    for pet in found["summary"]["pets"]:
+        suv, rule, lies = pet.get("suv") or {}, pet["rule"], pet.get("alignment") or {}
+        kinds = {
+            "suv": isinstance(suv, dict) and _is_number_or_none(suv.get("decay_s")),
+            "alignment": isinstance(lies, dict),
+            "rule": isinstance(rule.get("name"), str)
+            and rule.get("threshold") is not None
+            and _is_number_or_none(rule["threshold"])
+            and isinstance(rule.get("reference_region", {}), dict),
+        }
+        strange = [key for key, proper in kinds.items() if not proper]
+        if strange:
+            raise InputError(
+                f"{folder / 'summary.json'}: {strange[0]} of {pet['tracer']} is none of petbone's; measure "
+                "the case again"
+            )
+
+
+def _is_number_or_none(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _pet_of(facts: dict[str, Any], tracer: str) -> dict[str, Any]:
@@ -127,7 +177,7 @@ def _refuse_other_rules(tracer: str, folders: tuple[Path, Path], facts: list[dic
 
 def _case(folder: Path, facts: dict[str, Any], tracers: list[str]) -> CaseResult:
     several = len(facts["summary"]["pets"]) > 1
-    bones = _image(folder / "bones.nii.gz")
+    bones = _bones(folder / "bones.nii.gz")
     pets = []
     for tracer in tracers:
         suffix = f"_{tracer}" if several else ""
@@ -142,7 +192,11 @@ def _case(folder: Path, facts: dict[str, Any], tracers: list[str]) -> CaseResult
             bone_table=_table(folder / f"bones{suffix}.csv", "bones"),
             hotspot_table=table,
             index_table=_table(folder / f"indices{suffix}.csv", "indices"),
-            facts={"suv": told.get("suv") or {}, "rule": told["rule"]},
+            facts={
+                "suv": told.get("suv") or {},
+                "rule": told["rule"],
+                "alignment": told.get("alignment") or {},
+            },
         )
         _refuse_mixed(folder, suffix, pet)
         pets.append(pet)
@@ -188,6 +242,15 @@ def _image(path: Path) -> Volume:
     return read_labels(_existing(path)).volume
 
 
+def _bones(path: Path) -> Volume:
+    volume = _image(path)
+    if volume.data.max(initial=0) > max(BY_ID):
+        raise InputError(f"{path}: holds labels above {max(BY_ID)}; expected a label map that petbone wrote")
+    if not volume.data.any():
+        raise InputError(f"{path}: holds no bone; expected the bones that were measured")
+    return volume
+
+
 def _table(path: Path, kind: str) -> pd.DataFrame:
     """A table of the contract; numbers are numbers, and whole where they count."""
     try:
@@ -207,8 +270,41 @@ def _table(path: Path, kind: str) -> pd.DataFrame:
     for name in {"id", "hotspot"} & set(table.columns):
         if table[name].isna().any() or (table[name] != np.rint(table[name])).any():
             raise InputError(f"{path}: column {name} does not hold whole numbers; expected one in every row")
+    numbers = [name for name in NEEDED[kind].split() if name not in _WORDS]
+    wrong = [name for name in numbers if np.isinf(table[name].astype(float)).any()]
+    wrong += [name for name in _NOT_NEGATIVE if name in numbers and (table[name].astype(float) < 0).any()]
+    if wrong:
+        raise InputError(
+            f"{path}: infinite or negative numbers in column {wrong[0]}; expected a table that petbone wrote"
+        )
+    _refuse_other_rows(path, table, kind)
     _refuse_gaps(path, table, kind)
     return table
+
+
+def _refuse_other_rows(path: Path, table: pd.DataFrame, kind: str) -> None:
+    """Bones are all there, each once and by its name; an index is there once."""
+    key = {"bones": "id", "indices": "index"}.get(kind)
+    if key is None:
+        return
+    if table[key].isna().any():
+        raise InputError(f"{path}: empty cells in column {key}; expected a table that petbone wrote")
+    twice = table[key][table[key].duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: {key} {twice.iloc[0]} stands there twice; expected a row for each")
+    if kind != "bones":
+        return
+    lacking = [bone.name for bone in BONES if bone.id not in set(table["id"])]
+    if lacking:
+        said = f"{lacking[0]} and {len(lacking) - 1} more" if len(lacking) > 1 else lacking[0]
+        raise InputError(f"{path}: has no row for {said}; expected a row for every bone")
+    other = [str(row["name"]) for row in table.to_dict("records") if row["id"] != _id_of(row["name"])]
+    if other:
+        raise InputError(f"{path}: the id of {other[0]} is another bone's; expected petbone's own")
+
+
+def _id_of(name: Any) -> int | None:
+    return BY_NAME[name].id if name in BY_NAME else None
 
 
 def _refuse_gaps(path: Path, table: pd.DataFrame, kind: str) -> None:
@@ -237,6 +333,8 @@ def read_limits(path: Path | None) -> dict[str, Limits]:
         own = parse_limits(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}; expected a TOML file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no text in UTF-8; expected a TOML file") from error
     except ValueError as error:
         raise InputError(str(error)) from error
     strange = sorted(set(own) - set(TRACERS))
@@ -290,6 +388,8 @@ def _provenance(result: Comparison, sources: tuple[Path, Path], own_limits: bool
             ],
             "weights": told.get("weights"),
             "psf_mm": (told.get("options") or {}).get("psf_mm"),
+            "align": (told.get("options") or {}).get("align"),
+            "pet_was_moved": {pet.tracer: was_moved(pet) for pet in case.pets},
         }
     return {
         "petbone": petbone.__version__,

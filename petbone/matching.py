@@ -57,10 +57,11 @@ def match_hotspots(
 
     Without `motions` the two lie in one frame (RAS mm). With them (`bone_motion.bone_motions`, by label) each
     hotspot of the second PET is brought to the first by the motion of the bone that it is in. Where that bone
-    has none, all motions are asked, and the one that comes nearest to their median is taken.
+    has none, all motions are asked, and the one that comes nearest to their median is taken. With an empty
+    mapping no way between the two is known, and nothing is matched.
     """
     points = [_points(volume) for volume in (first, second)]
-    moves = _moves(points[1], second_table, motions or {})
+    moves = _moves(points[1], second_table, motions)
     points[1] = points[1][0], _brought(*points[1], moves)
     shared_ml = _shared_ml(first, second, points, moves)
     sizes = [
@@ -71,7 +72,7 @@ def match_hotspots(
     parts = [shared_ml / volumes[0][:, None], shared_ml / volumes[1][None, :]]
     overlap = np.minimum(np.maximum(*parts), 1.0)
     dice = 2 * shared_ml / (volumes[0][:, None] + volumes[1][None, :])
-    score = dice + _nearness(points, overlap, first_table, second_table)
+    score = dice + (_nearness(points, overlap, first_table, second_table) if moves else 0.0)
     rows, columns = linear_sum_assignment(-score)
     partner = {int(i): int(j) for i, j in zip(rows, columns, strict=True) if score[i, j] > 0}
     pairs = [("matched", i, j) for i, j in partner.items()]
@@ -102,7 +103,7 @@ def shared_volumes(
     As in `match_hotspots`: counted on the finer of the two grids, with the motions of the bones if given.
     """
     points = [_points(volume) for volume in (first, second)]
-    moves = _moves(points[1], second_table, motions or {})
+    moves = _moves(points[1], second_table, motions)
     points[1] = points[1][0], _brought(*points[1], moves)
     shared_ml = _shared_ml(first, second, points, moves)
     volumes = [
@@ -127,11 +128,13 @@ def _middles(number: Numbers, mm: Array, count: int) -> Array:
 
 
 def _moves(
-    points: tuple[Numbers, Array], table: pd.DataFrame, motions: Mapping[int, BoneMotion]
+    points: tuple[Numbers, Array], table: pd.DataFrame, motions: Mapping[int, BoneMotion] | None
 ) -> list[Move]:
-    """Every motion in use with the hotspots that it brings; every hotspot once."""
-    if not motions:
+    """Every motion in use with the hotspots that it brings; every hotspot once, or none without any way."""
+    if motions is None:
         return [(np.eye(4), np.arange(1, len(table) + 1, dtype=np.int64))]
+    if not motions:
+        return []
     labels = list(motions)
     inverse = {label: _inverse(motions[label].second_mm_from_first_mm) for label in labels}
     groups: dict[int, list[int]] = {}
@@ -176,7 +179,7 @@ def _shared_ml(
     `points`: those of both in the frame of the first, to which `moves` brought the second.
     """
     shared = np.zeros((int(first.data.max(initial=0)), int(second.data.max(initial=0))))
-    if first.grid.voxel_ml > second.grid.voxel_ml:
+    if moves and first.grid.voxel_ml > second.grid.voxel_ml:
         number, mm = points[1]
         theirs = _at(first, mm)
         np.add.at(shared, (theirs[theirs > 0] - 1, number[theirs > 0] - 1), second.grid.voxel_ml)

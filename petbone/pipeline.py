@@ -19,6 +19,8 @@ from petbone.indices import Index, choose_index, parse_indices, published_indice
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.labels import LabelTable
 from petbone.measure import How, measure, tracer_of
+from petbone.misnamed import column_note
+from petbone.places import middles_mm
 from petbone.steps import Steps, available_memory_gb
 from petbone.volume import Grid, Volume
 
@@ -27,6 +29,12 @@ SEGMENT_BYTES_PER_VOXEL = 15.0
 """Memory of finding bones, measured on CTs of 35 M and 120 M voxels with a tenth to spare."""
 
 TRACERS = ("naf", "choline", "psma", "fdg", "other")
+
+
+NO_COMMON_BONE = (
+    "THE TWO EXAMINATIONS HAVE NO BONE IN COMMON: nothing tells where the one lies in the other, and no "
+    "hotspot of the first is matched with one of the second"
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,11 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
     with steps("motions of the bones"):
         motions = bone_motions(results[0].bones, results[1].bones)
     warnings = list(dict.fromkeys([*results[0].warnings, *results[1].warnings]))
+    if not motions:
+        warnings.insert(0, NO_COMMON_BONE)
+    column = column_note(motions, middles_mm(results[0].bones))
+    if column:
+        warnings.insert(0, column)
     second = results[1].provenance
     provenance = results[0].provenance | {
         "second": {key: second[key] for key in ("inputs", "names", "reference_regions")},
@@ -243,6 +256,8 @@ def all_indices(options: CaseOptions) -> tuple[tuple[Index, ...], str | None]:
         own = parse_indices(rule.read_text(encoding="utf-8"), str(rule))
     except OSError as error:
         raise InputError(f"{rule}: cannot be read: {error.strerror}; expected a TOML file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{rule}: is no text in UTF-8; expected a TOML file") from error
     except ValueError as error:
         raise InputError(str(error)) from error
     names = {index.name for index in own}

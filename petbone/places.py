@@ -13,7 +13,7 @@ import pandas as pd
 from petbone.anatomy import BY_NAME
 from petbone.volume import Grid, Volume
 
-COLUMNS = ("bone_there", "seen_there", "suv_max_there")
+COLUMNS = ("bone_there", "way_known", "seen_there", "suv_max_there")
 
 Array = npt.NDArray[np.float64]
 
@@ -22,21 +22,24 @@ Array = npt.NDArray[np.float64]
 class OtherDate:
     """What is looked into: SUV and bones of the other date, the bones that its PET saw, and the way there.
 
-    `mm_from_own_mm`: by label, (4, 4) from the world of the hotspots to that of the other date.
+    `mm_from_own_mm`: by label, (4, 4) from the world of the hotspots to that of the other date. `near`: the
+    labels whose way is the bone's own or that of real neighbours (`BoneMotion.near`).
     """
 
     suv: Volume
     bones: Volume
     seen: frozenset[int]
     mm_from_own_mm: Mapping[int, Array]
+    near: frozenset[int] = frozenset()
 
 
 def look_up(hotspots: Volume, table: pd.DataFrame, other: OtherDate) -> pd.DataFrame:
     """A row per hotspot of `table`, in its order, the columns of `COLUMNS`.
 
-    ``bone_there``: the other date saw the bone; ``seen_there``: part of the hotspot's voxels in both its PET
-    and its bone map, NaN where no motion of the bone is known; ``suv_max_there``: highest SUV there, of
-    voxels whose middle lies in bone where there are any.
+    ``bone_there``: the other date saw the bone; ``way_known``: its way is its own or its neighbours';
+    ``seen_there``: part of the hotspot's voxels in both its PET and its bone map, NaN where no motion of the
+    bone is known; ``suv_max_there``: highest SUV there, of voxels whose middle lies in bone where there are
+    any.
     """
     ijk = np.argwhere(hotspots.data > 0)
     number = hotspots.data[tuple(ijk.T)].astype(np.int64)
@@ -46,7 +49,8 @@ def look_up(hotspots: Volume, table: pd.DataFrame, other: OtherDate) -> pd.DataF
     for spot in table.to_dict("records"):
         start, stop = np.searchsorted(number, [spot["hotspot"], spot["hotspot"] + 1])
         bone = BY_NAME[spot["bone"]].id
-        row: dict[str, Any] = {"bone_there": bone in other.seen, "seen_there": None, "suv_max_there": None}
+        row: dict[str, Any] = dict.fromkeys(COLUMNS)
+        row |= {"bone_there": bone in other.seen, "way_known": bone in other.near}
         way = other.mm_from_own_mm.get(bone)
         if way is not None and stop > start:
             mm = hotspots.grid.mm(ijk[start:stop]) @ way[:3, :3].T + way[:3, 3]
@@ -54,7 +58,8 @@ def look_up(hotspots: Volume, table: pd.DataFrame, other: OtherDate) -> pd.DataF
             row |= _at(mm, other, float(hotspots.grid.spacing_mm.max()) / 2)
         rows.append(row)
     found = pd.DataFrame(rows, columns=COLUMNS)
-    return found.astype({"bone_there": bool, "seen_there": float, "suv_max_there": float})
+    kinds = {"bone_there": bool, "way_known": bool, "seen_there": float, "suv_max_there": float}
+    return found.astype(kinds)
 
 
 def _at(mm: Array, other: OtherDate, slack_mm: float) -> dict[str, float]:
@@ -92,3 +97,11 @@ def middles_mm(bones: Volume) -> dict[int, Array]:
             sums[:, column] += np.bincount(label, weights, minlength=256)
     found = np.flatnonzero(sums[:, 3])
     return {int(n): bones.grid.mm(sums[n, :3] / sums[n, 3]) for n in found}
+
+
+def labels_of(bones: Volume) -> frozenset[int]:
+    """The labels, 1 to 255, that a label map holds."""
+    counts = np.zeros(256, np.int64)
+    for k in range(bones.grid.shape[2]):
+        counts += np.bincount(bones.data[:, :, k].ravel(order="K"), minlength=256)
+    return frozenset(int(n) for n in np.flatnonzero(counts) if n)

@@ -147,15 +147,21 @@ def test_names_in_exchange() -> None:
 
 
 def test_bones_of_one_day_only() -> None:
+    """A bone near one that was laid goes with it; where no bone is common nothing is known."""
     first = box(5, (20, 14, 9), (20, 20, 20), (60, 60, 60))
     other = box(6, (20, 14, 9), (25, 20, 20), (60, 60, 60))
-    (bone,) = bone_motions(first, other).values()
-    assert (bone.own, bone.note) == (False, "not in the second CT; goes with the whole skeleton")
-    assert np.isnan([bone.surface_before_mm, bone.surface_after_mm]).all()
-    assert np.array_equal(bone.second_mm_from_first_mm, np.eye(4))
     empty = first.with_data(np.zeros_like(first.data))
-    assert bone_motions(empty, first) == {}
-    assert not bone_motions(first, empty)[5].own
+    for one, two in ((first, other), (other, first), (empty, first), (first, empty)):
+        assert bone_motions(one, two) == {}
+    for steps, near in ((2, True), (140, False)):
+        both = box(5, (20, 14, 9), (20, 20, 20), (240, 60, 60))
+        data = np.array(both.data)
+        data[20 + steps : 30 + steps, 40:44, 40:44] = 7
+        found = bone_motions(both.with_data(data), both)
+        assert found[5].near
+        assert (found[7].own, found[7].near) == (False, near)
+        assert "not in the second CT" in found[7].note
+        assert np.isnan([found[7].surface_before_mm, found[7].surface_after_mm]).all()
 
 
 def test_specks_and_a_field_that_is_all_bone() -> None:

@@ -15,6 +15,7 @@ from petbone.bone_motion import BoneMotion
 from petbone.change import Side, bone_changes, counts, hotspot_changes, index_changes, total_changes
 from petbone.change_words import FLARE, headline, remarks
 from petbone.matching import COLUMNS as MATCH_COLUMNS
+from petbone.misnamed import noted
 from petbone.repeatability import Limits, published_limits
 
 LIN = published_limits()["naf"]
@@ -39,7 +40,8 @@ def side(spots: list[Spot], **there: dict[int, Any]) -> Side:
         columns=["hotspot", "bone", "volume_ml", "suv_mean", "suv_max", "tlu_g"],
     )
     places = pd.DataFrame(
-        {"bone_there": True, "seen_there": 1.0, "suv_max_there": 5.0}, index=range(1, len(spots) + 1)
+        {"bone_there": True, "way_known": True, "seen_there": 1.0, "suv_max_there": 5.0},
+        index=range(1, len(spots) + 1),
     )
     for column, values in there.items():
         for number, value in values.items():
@@ -57,6 +59,50 @@ def matches(*rows: tuple[str, int | None, int | None]) -> pd.DataFrame:
         columns=MATCH_COLUMNS,
     )
     return table.astype({"hotspot_1": "Int64", "hotspot_2": "Int64"})
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_pair_whose_bone_one_date_did_not_see(which: int):
+    """It is judged where bones nearby lead from one to the other, and not where nothing does."""
+    spots: list[Spot] = [(5, 20, 30)]
+    there, lost = {"bone_there": {1: False}, "way_known": {1: False}}, {"way_known": {1: False}}
+    away = side(spots, **there), side(spots, **lost)
+    first, second = away if which == 1 else away[::-1]
+    (row,) = hotspot_changes(matches(("matched", 1, 1)), first, second, LIN).to_dict("records")
+    assert not row["both_seen"]
+    assert row["change"] is None
+    word = "second" if which == 1 else "first"
+    assert row["note"] == f"its bone was not seen at the {word} date, nor one near it: not judged"
+    totals = total_changes(hotspot_changes(matches(("matched", 1, 1)), first, second), first, second)
+    assert (totals["note"] == "without 2 at places that one of the dates did not see").all()
+    led = side(spots, bone_there={1: False}), side(spots)
+    first, second = led if which == 1 else led[::-1]
+    (row,) = hotspot_changes(matches(("matched", 1, 1)), first, second, LIN).to_dict("records")
+    assert (row["change"], row["both_seen"]) == ("stable", True)
+
+
+def test_gone_and_new_that_are_perhaps_one_focus():
+    """They stay gone and new in the table, and count as neither."""
+    rows = [("first only", n, None) for n in (1, 2)] + [("second only", None, n) for n in (1, 2, 3)]
+    spots: list[Spot] = [(5, 20, 30)] * 3
+    plain = hotspot_changes(matches(*rows), side(spots[:2]), side(spots), LIN)
+    table = noted(plain, [(2, 1)])
+    doubtful = table[table.perhaps_same.notna()]
+    assert doubtful.change.tolist() == ["new", "gone"]
+    assert doubtful.perhaps_same.tolist() == [2, 1]
+    first, second = doubtful.note
+    assert first.startswith("perhaps the same focus as hotspot 2 of the first date")
+    assert second.startswith("perhaps the same focus as hotspot 1 of the second date")
+    number = counts(table)
+    assert (number["new"], number["gone"], number["perhaps same"]) == (2, 1, 1)
+    said = remarks("psma", table, None, {})
+    assert any(line.startswith("2 new hotspots. PCWG3") for line in said)
+    assert any(line.startswith("1 pair of a hotspot of the first date alone") for line in said)
+    lead = headline("naf", table, total_changes(table, side(spots[:2]), side(spots)))
+    assert "2 new, 1 gone. 1 gone and new in one place, perhaps the same under two names." in lead
+    said = remarks("psma", noted(plain, [(2, 1), (1, 2)]), None, {})
+    assert not any("PCWG3" in line for line in said)
+    assert any(line.startswith("2 pairs of") for line in said)
 
 
 def one_pair(before: Spot, after: Spot, limits: Limits | None = LIN) -> dict[str, Any]:
@@ -187,7 +233,7 @@ def test_new_and_gone_and_where_nobody_looked():
     assert notes[3] == "lies outside its field of view"
     assert counts(table) == {
         "new": 2, "grown": 0, "stable": 0, "shrunk": 0, "gone": 1, "split": 0, "merged": 0,
-        "not seen in the first": 1, "not seen in the second": 2, "not judged": 0,
+        "not seen in the first": 1, "not seen in the second": 2, "not judged": 0, "perhaps same": 0,
     }  # fmt: skip
 
 

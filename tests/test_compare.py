@@ -33,6 +33,7 @@ from petbone.report.waterfall import LABELLED, waterfall
 from petbone.results import write_patient
 from petbone.steps import Steps
 from petbone.volume import Grid, Unit, Volume
+from test_misnamed import a_level_off
 from test_report import Page
 
 FILES = {
@@ -213,6 +214,8 @@ def test_two_dates(dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
     assert len(provenance["dates"]["first"]["provenance_sha256"]) == 64
     assert len(provenance["dates"]["second"]["pets"][0]["sha256"]) == 64
     assert {step["name"] for step in provenance["steps"]} >= {"read", "compare", "write"}
+    assert [date["align"] for date in provenance["dates"].values()] == ["report", "report"]
+    assert provenance["dates"]["first"]["pet_was_moved"] == {"naf": False}
     assert str(tmp_path) not in text + (out / "compare.html").read_text()
 
 
@@ -374,6 +377,36 @@ def test_a_phantom_at_two_dates(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mo
     assert found == {"L5": "new", "L3": "grown", "L1": "stable", "T11": "stable", "T8": "gone"}
 
 
+def test_a_phantom_whose_second_mask_is_a_level_off(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nothing changed but the names of the column: what seems gone and new is perhaps one focus."""
+    monkeypatch.setattr(comparison, "bone_motions", bone_motions)
+    spec = replace(
+        SMALL, pet_spacing_mm=(4.0, 4.0, 4.0), fov_mm=((-170.0, 170.0), (-120.0, 140.0), (60.0, 440.0)),
+        tracers=("naf",), noise=0.5,
+        hotspots=(Hotspot("T5", 20, {"naf": 40}), Hotspot("T9", 20, {"naf": 40})),
+    )  # fmt: skip
+    write_patient(make_patient(spec), tmp_path)
+    shutil.copy(tmp_path / "naf.nii.gz", tmp_path / "pet.nii.gz")
+    one = quantified(cli, tmp_path, tmp_path / "d1")
+    image = nib.load(tmp_path / "bones.nii.gz")
+    second = a_level_off(Volume(np.asarray(image.dataobj), Grid(image.shape, image.affine), Unit.LABEL))
+    nib.save(nib.Nifti1Image(np.asarray(second.data), image.affine), tmp_path / "bones.nii.gz")
+    two = quantified(cli, tmp_path, tmp_path / "d2")
+    answer = cli("compare", one, two, "-o", tmp_path / "out")
+    assert answer.status == 0, answer.err
+    assert "note: THE VERTEBRAE WENT" in answer.out
+    assert "0 new, 0 gone. 2 gone and new in one place" in answer.out
+    table = changed(tmp_path / "out")
+    assert sorted(table.change) == ["gone", "gone", "new", "new"]
+    assert table.perhaps_same.notna().all()
+    page = Page((tmp_path / "out" / "compare.html").read_text()).words
+    assert "PCWG3" not in page
+    assert "2 pairs of a hotspot of the first date alone" in page
+    assert "perhaps the same focus as hotspot" in page
+
+
 def test_a_patient_who_lies_elsewhere(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The way of each bone to the other date is taken for matching places that one date shows alone."""
     way = np.eye(4)
@@ -466,6 +499,55 @@ def test_an_image_that_is_damaged(name: str, dates: tuple[Path, Path], cli: Cli,
     assert f"one/{name}: " in refused(cli, tmp_path, *dates)
 
 
+def cell(text: str, column: str, row: int, value: str) -> str:
+    """The table with another value in one cell."""
+    lines = [line.split(",") for line in text.strip().split("\n")]
+    lines[row + 1][lines[0].index(column)] = value
+    return "\n".join(",".join(line) for line in lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "value", "said"),
+    [
+        ("summary", ("pets", 0, "suv"), [], None),
+        ("summary", ("pets", 0, "suv"), [1], "suv of naf is none of petbone's"),
+        ("summary", ("pets", 0, "suv", "decay_s"), "3600", "suv of naf is none of petbone's"),
+        ("summary", ("pets", 0, "alignment"), "moved", "alignment of naf is none of petbone's"),
+        ("summary", ("pets", 0, "rule"), {}, "rule of naf is none of petbone's"),
+        ("summary", ("pets", 0, "rule", "threshold"), None, "rule of naf is none of petbone's"),
+        ("summary", ("pets", 0, "rule", "threshold"), "15", "rule of naf is none of petbone's"),
+        ("summary", ("pets", 0, "rule", "reference_region"), "liver", "rule of naf is none of petbone's"),
+        ("provenance", ("inputs",), [1], "its inputs are none of petbone's"),
+        ("provenance", ("inputs", "pets"), ["a"], "its inputs are none of petbone's"),
+        ("provenance", ("options",), "none", "its options are none of petbone's"),
+        ("provenance", ("options", "psf_mm"), "6", "its options are none of petbone's"),
+    ],
+)
+def test_facts_of_another_kind(file, keys, value, said, dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
+    path = dates[1] / f"{file}.json"
+    content = json.loads(path.read_text())
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(content))
+    if said is None:  # nothing is told: that is no damage
+        assert cli("compare", *dates, "-o", tmp_path / "out").status == 0
+    else:
+        assert f"two/{file}.json: {said}" in refused(cli, tmp_path, *dates)
+
+
+def test_a_pet_that_was_moved_at_one_date(dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
+    path = dates[1] / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["pets"][0]["alignment"] = {"applied": True, "why": "it lay aside"}
+    path.write_text(json.dumps(summary))
+    answer = cli("compare", *dates, "-o", tmp_path / "out")
+    assert "note: naf: the PET was moved onto the CT at the second date only" in answer.out
+    told = json.loads((tmp_path / "out" / "provenance.json").read_text())["dates"]
+    assert [told[name]["pet_was_moved"]["naf"] for name in ("first", "second")] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
@@ -480,6 +562,15 @@ def test_an_image_that_is_damaged(name: str, dates: tuple[Path, Path], cli: Cli,
         ("bones.csv", lambda text: text.replace("\n7,T7", "\n,T7"), "id does not hold whole numbers"),
         ("bones.csv", lambda text: text.replace("complete,1,", "complete,all,"), "seen_fraction holds no"),
         ("indices.csv", lambda text: text.replace("value", "values", 1), "has no column value"),
+        ("indices.csv", lambda text: text.replace("\nPET15,", "\n,"), "empty cells in column index"),
+        ("indices.csv", lambda text: text.replace("\nFTV10,", "\nPET15,"), "index PET15 stands there twice"),
+        ("bones.csv", lambda text: "\n".join(text.split("\n")[:1]) + "\n", "has no row for T1 and 61 more"),
+        ("bones.csv", lambda text: re.sub("\n5,T5,.*", "", text), "has no row for T5; expected"),
+        ("bones.csv", lambda text: re.sub("(\n5,T5,.*)", r"\1\1", text), "id 5 stands there twice"),
+        ("bones.csv", lambda text: text.replace("\n5,T5,", "\n5,T55,"), "the id of T55 is another bone's"),
+        ("bones.csv", lambda text: cell(text, "hotspot_tlu_g", 6, "-1"), "or negative numbers in column"),
+        ("hotspots.csv", lambda text: cell(text, "tlu_g", 0, "inf"), "infinite or negative numbers in"),
+        ("hotspots.csv", lambda text: cell(text, "volume_ml", 1, "-3"), "numbers in column volume_ml"),
     ],
 )  # fmt: skip
 def test_a_table_that_is_broken(name, change, said, dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
@@ -499,6 +590,57 @@ def test_an_image_on_another_grid(dates: tuple[Path, Path], cli: Cli, tmp_path: 
     assert "hotspots.nii.gz: lies on another grid than suv.nii.gz" in refused(cli, tmp_path, *dates)
 
 
+def test_two_dates_without_a_common_bone(cli: Cli, tmp_path: Path):
+    """In scanner coordinates alone two foci that lie on each other are nothing to each other."""
+    folders = []
+    for name, keep in (("one", ("T7", "T8", "L1")), ("two", ("L3", "sacrum", "hip_left"))):
+        patient = first_date()
+        kept = np.isin(patient.labels, [BY_NAME[bone].id for bone in keep])
+        patient.labels[~kept] = 0
+        folders.append(quantified(cli, patient.save(tmp_path / f"p{name}"), tmp_path / name))
+    line = refused(cli, tmp_path, *folders)
+    assert f"two: has no bone in common with {folders[0]}" in line
+
+
+def test_cases_without_a_common_bone(dates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
+    first, second, _ = read_dates(*dates, Steps())
+    monkeypatch.setattr(comparison, "bone_motions", bone_motions)
+    labels = np.where(second.bones.data > 0, BY_NAME["skull"].id, 0).astype(np.uint8)
+    with pytest.raises(ValueError, match="no bone in common"):
+        compare_cases(first, replace(second, bones=second.bones.with_data(labels)), {}, Steps())
+
+
+@pytest.mark.parametrize(("value", "said"), [(0, "holds no bone"), (200, "holds labels above 66")])
+def test_a_bone_map_that_cannot_be(value: int, said: str, dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
+    path = dates[1] / "bones.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.full(image.shape, value, np.uint8), image.affine), path)
+    assert f"two/bones.nii.gz: {said}" in refused(cli, tmp_path, *dates)
+
+
+def test_a_pair_far_from_every_common_bone(
+    dates: tuple[Path, Path], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The second mask calls T7 something else: what is matched there stands on a way that nobody knows."""
+
+    def motions(first: Volume, second: Volume) -> dict[int, BoneMotion]:
+        far = BY_NAME["T7"].id
+        labels = [int(n) for n in np.unique(first.data) if n]
+        return {n: BoneMotion(np.eye(4), 0.0, 0.0, n != far, "", n != far) for n in labels}
+
+    monkeypatch.setattr(comparison, "bone_motions", motions)
+    image = nib.load(tmp_path / "b" / "bones.nii.gz")
+    data = np.asarray(image.dataobj).copy()
+    data[data == BY_NAME["T7"].id] = BY_NAME["T3"].id
+    nib.save(nib.Nifti1Image(data, image.affine), tmp_path / "b" / "bones.nii.gz")
+    two = quantified(cli, tmp_path / "b", tmp_path / "other")
+    assert cli("compare", dates[0], two, "-o", tmp_path / "out").status == 0
+    row = changed(tmp_path / "out").set_index("bone_1").loc["T7"]
+    assert (row.relation, row.both_seen) == ("matched", False)
+    assert pd.isna(row.change)
+    assert "nor one near it" in row.note
+
+
 def test_hotspots_by_other_rules(dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
     two = quantified(cli, tmp_path / "b", tmp_path / "ten", "--index", "FTV10")
     line = refused(cli, tmp_path, dates[0], two)
@@ -515,6 +657,8 @@ def test_suv_of_another_kind(dates: tuple[Path, Path], cli: Cli, tmp_path: Path)
 def test_limits_that_cannot_be_used(dates: tuple[Path, Path], cli: Cli, tmp_path: Path):
     path = tmp_path / "l.toml"
     assert "l.toml: cannot be read: No such file" in refused(cli, tmp_path, *dates, "--limits", path)
+    path.write_bytes("# \u00e4".encode("latin-1"))
+    assert "l.toml: is no text in UTF-8" in refused(cli, tmp_path, *dates, "--limits", path)
     path.write_text("[[limits]]\n")
     assert "l.toml: a [[limits]] has no tracer" in refused(cli, tmp_path, *dates, "--limits", path)
     path.write_text('[[limits]]\ntracer = "NaF"\nlesion = { tlu_g = [0.5, 2] }\n')
@@ -571,6 +715,47 @@ def test_which_differences_of_rules_count():
     assert rule_differences(rule, own) != []
 
 
+def by_liver(rule: dict[str, Any], mean: float, place: float = 0.0, tissue: str = "liver") -> dict[str, Any]:
+    """A rule as `measure` writes one that leans on a tissue."""
+    region = {"tissue": tissue, "mean": mean, "sd": 0.1 * mean, "place_mm": [place, 0.0, 0.0]}
+    lean = {"multiple_of_mean": 1.5, "multiple_of_sd": 2.0, "reference_region": region}
+    return rule | {"threshold": 1.7 * mean} | lean
+
+
+def test_rules_that_lean_on_a_tissue():
+    rule = {"name": "over_liver", "bones": "skeleton_49", "relative_to": "", "operator": ">"}
+    one, two = by_liver(rule, 6.0), by_liver(rule, 5.0, place=30.0)
+    assert rule_differences(one, two) == []
+    assert rule_differences(one, two | {"multiple_of_sd": 1.0})
+    assert rule_differences(one, two | {"multiple_of_mean": 2.0})
+    other = rule_differences(one, by_liver(rule, 6.0, tissue="muscle"))
+    assert other == ["tissue liver and muscle"]
+    plain = rule | {"threshold": 10.2}
+    assert "tissue liver and None" in rule_differences(one, plain)
+    assert "tissue None and liver" in rule_differences(plain, one)
+
+
+def test_a_rule_without_its_keys_is_told_in_words():
+    said = rule_differences({"name": "PET15", "threshold": 15.0}, {})
+    assert said == ["name PET15 and None", "threshold 15 and None"]
+
+
+@pytest.mark.parametrize("tissue", ["liver", "muscle"])
+def test_two_dates_by_a_rule_of_liver_or_muscle(
+    tissue: str, dates: tuple[Path, Path], cli: Cli, tmp_path: Path
+):
+    """Each date's threshold is of its own liver; the same multiple is one rule."""
+    for folder, mean in zip(dates, (9.0, 8.0), strict=True):
+        path = folder / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["pets"][0]["rule"] = by_liver(summary["pets"][0]["rule"], mean, mean, tissue)
+        path.write_text(json.dumps(summary))
+    answer = cli("compare", *dates, "-o", tmp_path / "out")
+    assert answer.status == 0, answer.err
+    assert f"note: naf: the threshold follows the patient's own {tissue}: SUV 15.30 and 13.60" in answer.out
+    assert set(changed(tmp_path / "out").change) >= {"new", "grown", "stable", "shrunk", "gone"}
+
+
 def told(case: CaseResult, **provenance: Any) -> CaseResult:
     return replace(case, provenance=case.provenance | provenance)
 
@@ -587,6 +772,15 @@ def test_what_is_warned_of(dates: tuple[Path, Path]):
     ]
     psf = differences(first, told(second, options={"psf_mm": 6.0}), pair)
     assert psf == ["different --psf-mm: none and 6 mm; suv_mean_pvc does not compare"]
+
+    align = differences(first, told(second, options={"align": "rigid"}), pair)
+    assert align == ["different --align: report and rigid; PET and CT lie to each other otherwise"]
+    assert differences(told(first, options={}), told(second, options={"align": "report"}), pair) == []
+    lies = [replace(pair[0][n], facts=pair[0][n].facts | {"alignment": {"applied": True}}) for n in (0, 1)]
+    for pets, word in (((lies[0], pair[0][1]), "first"), ((pair[0][0], lies[1]), "second")):
+        (said,) = differences(first, second, [pets])
+        assert said.startswith(f"naf: the PET was moved onto the CT at the {word} date only")
+    assert differences(first, second, [(lies[0], lies[1])]) == []
 
     def facts(minutes: float, **more: Any) -> dict[str, Any]:
         suv = {"rule": "r", "decay_correction": "START", "decay_s": 60 * minutes} | more

@@ -1,14 +1,17 @@
 """The documents say what the files hold."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from conftest import HandMade
 from petbone import change, matching
-from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS
-from petbone.followup import AGREEMENT_COLUMNS
+from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS, REGION_COLUMNS
+from petbone.followup import AGREEMENT_COLUMNS, concordance
 from petbone.indices import COLUMNS, parse_indices
+from test_followup import result
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,11 +21,24 @@ CHANGES = (change.HOTSPOT_COLUMNS, change.BONE_COLUMNS, change.INDEX_COLUMNS, ch
 
 TRACERS = (AGREEMENT_COLUMNS, matching.COLUMNS, ["seen_by_other"])
 
+TABLES = (BONE_COLUMNS, HOTSPOT_COLUMNS, REGION_COLUMNS, COLUMNS)
 
-@pytest.mark.parametrize("columns", [BONE_COLUMNS, HOTSPOT_COLUMNS, COLUMNS, *CHANGES, *TRACERS])
+
+def explained() -> set[str]:
+    return set(re.findall(r"`(\w+)`", (ROOT / "docs/outputs.md").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("columns", [*TABLES, *CHANGES, *TRACERS])
 def test_every_column_is_explained(columns):
-    explained = set(re.findall(r"`(\w+)`", (ROOT / "docs/outputs.md").read_text(encoding="utf-8")))
-    assert set(columns) <= explained
+    assert set(columns) <= explained()
+
+
+def test_the_columns_of_concordance_are_explained(hand_made: HandMade):
+    naf = result(hand_made, "naf", hand_made.pet.data)
+    choline = replace(naf, tracer="choline")
+    columns = {name.replace("_choline", "_naf") for name in concordance([naf, choline], choline)}
+    assert len(columns) == 9
+    assert columns <= explained()
 
 
 def test_the_example_of_own_indices_can_be_used():

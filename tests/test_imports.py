@@ -18,7 +18,7 @@ LAYERS = [
     {"net", "foci", "background", "hotspots", "completeness", "endplates", "joints", "spill"},
     {"whole", "benign", "burden", "indices", "matching", "bone_motion", "case"},
     {"followup", "sensitivity"},
-    {"change", "change_words", "comparison"},
+    {"change", "change_words", "comparison", "misnamed"},
     {"report", "phantom", "measure"},
     {"pipeline", "results", "progress", "selftest", "followup_files"},
     {"cli", "cli_compare", "cli_options"},

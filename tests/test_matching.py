@@ -9,7 +9,7 @@ import pytest
 from motion_fixtures import Days, at, moved, moved_days, rigid
 from petbone.anatomy import BY_ID, BY_NAME
 from petbone.bone_motion import BoneMotion, bone_motions
-from petbone.matching import COLUMNS, match_hotspots
+from petbone.matching import COLUMNS, match_hotspots, shared_volumes
 from petbone.volume import Grid, Unit, Volume
 
 Spot = tuple[tuple[float, float, float], float, str]
@@ -243,7 +243,21 @@ def test_no_motion_is_no_change() -> None:
     still = as_motions({BY_NAME["L3"].id: np.eye(4)})
     plain = match_hotspots(a[0], b[0], a[1], b[1])
     pd.testing.assert_frame_equal(match_hotspots(a[0], b[0], a[1], b[1], still), plain, check_exact=True)
-    pd.testing.assert_frame_equal(match_hotspots(a[0], b[0], a[1], b[1], {}), plain, check_exact=True)
+
+
+def test_without_any_way_nothing_is_matched() -> None:
+    """On one grid and one place by their headers: no bone tells whether that is one place of the body."""
+    first, second, _ = study(3)
+    for spacing in (3.0, 4.0):
+        a, b = image(first), image(second, spacing)
+        for table in (a[1], b[1]):
+            table["bone"] = "L3"
+        found = match_hotspots(a[0], b[0], a[1], b[1], {})
+        assert found.relation.tolist() == ["first only"] * len(a[1]) + ["second only"] * len(b[1])
+        shared, ones, twos = shared_volumes(a[0], b[0], b[1], {})
+        assert not shared.any()
+        assert (ones > 0).all()
+        assert (twos > 0).all()
 
 
 def test_moved_by_its_header() -> None:

@@ -13,7 +13,9 @@ from scipy import ndimage
 
 from conftest import HandMade, affine
 from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS
+from petbone.errors import InputError
 from petbone.indices import COLUMNS
+from petbone.pipeline import CaseOptions, all_indices
 from petbone.volume import Grid, Unit, Volume
 
 FILES = {
@@ -538,3 +540,10 @@ def test_segment_says_which_labels_are_unsure(doubting_net, cli, tmp_path):
 def test_a_mask_made_elsewhere_has_no_doubts_of_the_net(one, cli, tmp_path):
     assert cli("quantify", one.bones, one.pet, "--units", "suv", "-o", tmp_path / "out").status == 0
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["names"] is None
+
+
+def test_a_rule_that_is_no_text(tmp_path: Path):
+    rule = tmp_path / "rule.toml"
+    rule.write_bytes("# Schwelle für Knochen".encode("latin-1"))
+    with pytest.raises(InputError, match=r"rule\.toml: is no text in UTF-8; expected a TOML file"):
+        all_indices(CaseOptions(rule=rule))

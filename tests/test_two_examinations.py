@@ -207,6 +207,29 @@ def test_where_the_second_pet_did_not_look(files: Files, cli: Cli, tmp_path: Pat
     assert "where the other PET did not look" in figure
 
 
+def test_two_examinations_without_a_common_bone(files: Files, cli: Cli, tmp_path: Path):
+    """In one place by scanner coordinates, and matched with nothing: no way between them is known."""
+    image = nib.load(files.bones)
+    data = np.asarray(image.dataobj)
+    for name, kept in (("upper", data <= 12), ("lower", data > 12)):
+        own = np.where(kept, data, 0).astype(np.uint8)
+        nib.save(nib.Nifti1Image(own, image.affine), tmp_path / f"{name}.nii.gz")
+    words = ["run", files.ct, files.naf, "--bones", tmp_path / "upper.nii.gz", "--ct2", files.ct, "--bones2"]
+    told = ["--pet2", files.choline, "--tracer", "naf", "--tracer", "choline", "--units", "suv"]
+    answer = cli(*words, tmp_path / "lower.nii.gz", *told, "-o", tmp_path / "out")
+    assert answer.status == 0, answer.err
+    warnings = json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
+    assert warnings[0].startswith("THE TWO EXAMINATIONS HAVE NO BONE IN COMMON")
+    assert "NO BONE IN COMMON" in (tmp_path / "out" / "report.html").read_text()
+    table = pd.read_csv(tmp_path / "out" / "hotspot_matches.csv")
+    assert set(table.relation) == {"first only", "second only"}
+    assert not table.seen_by_other.any()
+    row = pd.read_csv(tmp_path / "out" / "tracer_agreement.csv").iloc[0]
+    assert (row.matched, row.first_only, row.second_only) == (0, 0, 0)
+    assert pd.isna(row.dice)
+    assert pd.read_csv(tmp_path / "out" / "motions.csv").empty
+
+
 def test_nobody_is_named_and_no_path_is_left(results: Path, files: Files):
     for name in ("concordance.svg", "report.html", "provenance.json", "tracer_agreement.csv"):
         text = (results / name).read_text()

@@ -244,6 +244,9 @@ def _cards(tracer: TracerChanges) -> list[Card]:
     if number["not judged"]:
         why = "at both dates, cut by the field of one" if judged else "at both dates; no limits are known"
         cards.append(Card("not judged", str(number["not judged"]), detail=why))
+    if number["perhaps same"]:
+        same = str(number["perhaps same"])
+        cards.append(Card("perhaps the same", same, detail="gone and new in one place, under two names"))
     unseen = number[UNSEEN_1] + number[UNSEEN_2]
     if unseen:
         cards.append(Card("unseen", str(unseen), detail="where one of the dates did not look"))
