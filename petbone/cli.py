@@ -93,6 +93,7 @@ def run(
     """One patient: bones, uptake, hotspots and indices from a CT and a PET.
 
     Example: petbone run ct.nii.gz pet.nii.gz --tracer naf -o patient_1
+
     Two examinations: petbone run ct.nii naf.nii --ct2 ct2.nii --pet2 fch.nii --tracer naf --tracer choline
     """
     from petbone.pipeline import CaseFiles, CaseOptions
