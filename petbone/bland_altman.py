@@ -3,7 +3,7 @@
 * *difference* : first minus second; *percent*, 100 x difference / mean of both; *ratio*, first / second
 * *bias*       : mean difference; its interval is Student's
 * *limits*     : bias -+ 1.96 SD of the differences (n - 1): where 95 % of the differences of normal data lie
-* *interval of a limit* : how well these n pairs know it; four formulas, by name, see `INTERVALS`
+* *interval of a limit* : how well these n pairs know it; five formulas, by name, see `INTERVALS`
 
 Bland and Altman, Lancet 327, 1986, 307, and Stat Methods Med Res 8, 1999, 135. A figure that does not exist
 is NaN.
@@ -23,9 +23,10 @@ Interval = tuple[float, float]
 REACH = 1.96
 """SDs from the bias to a limit, as the authors print it."""
 KINDS = ("difference", "percent", "ratio")
-INTERVALS = ("exact", "tolerance", "1999", "1986")
+INTERVALS = ("exact", "tolerance", "mover", "1999", "1986")
 """``exact``: each limit for itself, by the noncentral t. ``tolerance``: both limits at once, Carkeet's
-two-sided tolerance factors. ``1999`` and ``1986``: the approximations of Bland and Altman."""
+two-sided tolerance factors. ``mover``: Zou's from the intervals of mean and SD. ``1999`` and ``1986``: the
+approximations of Bland and Altman."""
 
 _NAN = float("nan")
 _ROUNDING = 1e-12
@@ -114,6 +115,8 @@ def interval_factors(n: int, interval: str) -> tuple[float, float, float]:
     * exact: q / N, where q is the 2.5 % and the 97.5 % point of the noncentral t, n - 1 degrees of freedom,
       noncentrality z N (Carkeet, Optom Vis Sci 92, 2015, e71)
     * tolerance: `tolerance_factor` of .025 and .975 (the same paper; both limits taken as a pair)
+    * mover: z -+ sqrt(z^2 / n + z^2 (sqrt((n - 1) / c) - 1)^2), c the 2.5 % point of chi2 of n - 1 degrees of
+      freedom for the outer end, the 97.5 % point for the inner (Zou, Stat Methods Med Res 22, 2013, 630)
     * 1999: z -+ t sqrt(1 / n + z^2 / (2 (n - 1)))
     * 1986: z -+ t sqrt(3 / n)
 
@@ -131,6 +134,9 @@ def interval_factors(n: int, interval: str) -> tuple[float, float, float]:
         inner, outer = (float(q) / root for q in stats.nct.ppf((0.025, 0.975), n - 1, REACH * root))
     elif interval == "tolerance":
         inner, outer = tolerance_factor(n, 0.025), tolerance_factor(n, 0.975)
+    elif interval == "mover":
+        ratio = np.sqrt((n - 1) / stats.chi2.ppf((0.975, 0.025), n - 1))
+        inner, outer = REACH + np.array([-1, 1]) * REACH * np.hypot(1 / root, ratio - 1)
     else:
         part = 3 / n if interval == "1986" else 1 / n + REACH**2 / (2 * (n - 1))
         inner, outer = REACH - t * np.sqrt(part), REACH + t * np.sqrt(part)

@@ -50,6 +50,8 @@ def test_peak_flow_by_the_other_intervals():
     assert interval_factors(17, "exact")[:2] == pytest.approx((1.31506, 3.14832), abs=5e-6)
     assert exact.high_interval == pytest.approx((48.861, 119.928), abs=5e-4)
     assert exact.low_interval == pytest.approx((-124.163, -53.096), abs=5e-4)
+    zou = bland_altman(MINI[:, 0], WRIGHT[:, 0], interval="mover")  # as in SimplyAgree's tests
+    assert round(zou.high_interval[1]) == 122
     both = bland_altman(WRIGHT[:, 0], MINI[:, 0], interval="tolerance")
     assert both.high_interval == pytest.approx(
         (exact.bias + 1.49 * exact.sd, exact.bias + 3.0824 * exact.sd), abs=4e-3
@@ -80,6 +82,19 @@ def test_the_tolerance_factor_holds_what_it_says(n):
     reach = tolerance_factor(n, 0.8) * sd
     held = stats.norm.cdf(mean + reach) - stats.norm.cdf(mean - reach)
     assert (held >= 0.95).mean() == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / 20_000))
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_of_many_pairs_all_intervals_of_one_limit_are_one(interval):
+    """But for that of both limits, which is narrower: one of them alone is off more often; 1986 is wider."""
+    inner, outer, reach = interval_factors(4000, interval)
+    half = REACH * math.sqrt(1 / 4000 + REACH**2 / 8000)
+    if interval == "tolerance":
+        half = REACH * REACH / math.sqrt(8000)  # only the SD moves how much lies between both
+    elif interval == "1986":
+        half = REACH * math.sqrt(3 / 4000)
+    assert (REACH - inner, outer - REACH) == pytest.approx((half, half), rel=0.03)
+    assert reach == pytest.approx(REACH / math.sqrt(4000), rel=1e-3)
 
 
 @pytest.mark.parametrize("n", [3, 17])
@@ -210,7 +225,7 @@ def test_proportional_bias_of_two_scales():
         ([0, 1], [0, 2], "percent", "exact", "mean above 0"),
         ([0, 1], [3, 2], "ratio", "exact", "above 0"),
         ([1, 2], [3, 2], "log", "exact", "difference, percent, ratio, got 'log'"),
-        ([1, 2], [3, 2], "ratio", "1983", "exact, tolerance, 1999, 1986, got '1983'"),
+        ([1, 2], [3, 2], "ratio", "1983", "exact, tolerance, mover, 1999, 1986, got '1983'"),
     ],
 )
 def test_what_is_refused(one, two, kind, interval, words):
