@@ -67,3 +67,6 @@ NCSS = _table(
 
 SHROUT_FLEISS = _table("9 2 5 8  6 1 3 2  8 4 6 8  7 1 2 6  10 5 6 9  6 2 4 7", (6, 4))
 """Six subjects by four judges: Shrout and Fleiss, Psychol Bull 86, 1979, 420, table 2."""
+
+WINE = _table("1 1 3 6 6 7 8 9  2 3 8 4 5 5 7 9  0 3 1 3 5 6 7 9  1 2 4 3 6 2 9 8", (4, 8)).T
+"""Eight wines by four judges: ``icc.csv`` of pingouin."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agreement_data import MINI, SHROUT_FLEISS, WRIGHT
+from agreement_data import MINI, SHROUT_FLEISS, WINE, WRIGHT
 from petbone.reliability import icc, median_interval, repeatability_coefficient
 
 NAN = float("nan")
@@ -46,6 +46,11 @@ def test_shrout_and_fleiss():
         assert tuple(round(end, 2) for end in found[name].interval) == interval
     assert found["1,1"].f == pytest.approx(11.24167 / 6.26389, rel=1e-6)
     assert found["2,1"].f == pytest.approx(11.24167 / 1.01944, rel=1e-5)
+
+
+def test_wine():
+    values = [round(one.value, 2) for one in icc(WINE).values()]
+    assert values == [0.73, 0.73, 0.73, 0.91, 0.91, 0.92]
 
 
 def ends(table):
