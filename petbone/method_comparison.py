@@ -105,7 +105,8 @@ def _slopes(one: F64, two: F64) -> F64:
     counts = ((dx != 0) | (dy != 0)) & ((np.abs(dx + dy) > small_x + small_y) | (dx == 0) | (dy == 0))
     dx, dy = dx[counts], dy[counts]
     with np.errstate(divide="ignore"):
-        return np.sort(np.where(dx == 0, np.copysign(np.inf, dy), dy / dx))
+        # Upright up or down is one: below -1 it would sort first and shift all others by the same one.
+        return np.sort(np.where(dx == 0, np.inf, dy / dx))
 
 
 def _nth(ordered: F64, n: int) -> float:

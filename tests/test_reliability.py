@@ -138,7 +138,9 @@ def test_a_medians_interval():
     values = np.random.default_rng(6).standard_normal(21)
     low, high = median_interval(values)
     assert low < np.median(values) < high
-    assert median_interval(values[::-1]) == (low, high)
+    many = np.random.default_rng(7).standard_normal(100)
+    assert median_interval(many[::-1]) == median_interval(many)
+    assert median_interval(many, seed=1) != median_interval(many)
     assert median_interval(10 * values + 3) == pytest.approx((10 * low + 3, 10 * high + 3))
     assert np.isnan(median_interval([1, 2])).all()
     assert np.isnan(median_interval([])).all()
