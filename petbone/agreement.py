@@ -10,10 +10,13 @@ A figure that does not exist is NaN.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+F64 = npt.NDArray[np.float64]
 
 NORMAL_95 = 1.959963984540054
 FEWEST_PAIRS = 5
@@ -107,11 +110,38 @@ def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
 
     Raises ValueError where the lengths differ.
     """
-    one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if one.shape != two.shape or one.ndim != 1:
-        raise ValueError(f"a correlation is of pairs, got shapes {one.shape} and {two.shape}")
+    one, two = _of_one_length(first, second, "a correlation")
     if len(one) < FEWEST_PAIRS or np.ptp(one) == 0 or np.ptp(two) == 0:
         return _NAN
     from scipy.stats import rankdata  # a third of a second, for those who have two tracers
 
     return float(np.corrcoef(rankdata(one), rankdata(two))[0, 1])
+
+
+def volume_difference_percent(first: float, second: float) -> float:
+    """100 |V1 - V2| / ((V1 + V2) / 2) of two volumes (or two of any size that is not negative); 0 to 200.
+
+    Volume difference over mean volume, as in Lindgren Belal et al., Eur J Radiol 113, 2019, 89. NaN where
+    both are 0. Raises ValueError for a negative or missing volume.
+    """
+    if not (0 <= first < math.inf and 0 <= second < math.inf):
+        raise ValueError(f"volumes are finite numbers of 0 or more, got {first:g} and {second:g}")
+    return 200 * _part(abs(first - second), first + second)
+
+
+def pairs(first: npt.ArrayLike, second: npt.ArrayLike, fewest: int, what: str) -> tuple[F64, F64]:
+    """Both as (n,) float64. Raises ValueError, naming `what`, unless there are `fewest` pairs, all finite."""
+    one, two = _of_one_length(first, second, what)
+    if len(one) < fewest:
+        raise ValueError(f"{what} is of at least {fewest} pairs, got {len(one)}")
+    missing = int((~(np.isfinite(one) & np.isfinite(two))).sum())
+    if missing:
+        raise ValueError(f"{what} is of finite numbers; {missing} of {len(one)} pairs have one that is not")
+    return one, two
+
+
+def _of_one_length(first: npt.ArrayLike, second: npt.ArrayLike, what: str) -> tuple[F64, F64]:
+    one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if one.shape != two.shape or one.ndim != 1:
+        raise ValueError(f"{what} is of pairs, got shapes {one.shape} and {two.shape}")
+    return one, two

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petbone.agreement import FEWEST_PAIRS, dice, kappa, rank_correlation, two_by_two
+from petbone.agreement import (
+    FEWEST_PAIRS,
+    dice,
+    kappa,
+    rank_correlation,
+    two_by_two,
+    volume_difference_percent,
+)
 
 COUNTS = st.lists(st.integers(0, 40), min_size=4, max_size=4)
 
@@ -112,3 +119,17 @@ def test_rank_correlation():
     assert math.isnan(rank_correlation(x, [7.0] * 5))
     with pytest.raises(ValueError, match="pairs"):
         rank_correlation(x, x[:4])
+
+
+def test_volume_difference():
+    """Th7 of Lindgren Belal 2019 by its two means: 41 and 36 mL differ by 13 %."""
+    assert volume_difference_percent(41, 36) == pytest.approx(500 / 38.5)
+    assert (
+        volume_difference_percent(36, 41) == volume_difference_percent(410, 360) == pytest.approx(500 / 38.5)
+    )
+    assert volume_difference_percent(7, 7) == 0
+    assert volume_difference_percent(0, 3) == 200
+    assert math.isnan(volume_difference_percent(0, 0))
+    for first, second in ((-1, 2), (2, math.nan), (math.inf, 1)):
+        with pytest.raises(ValueError, match="0 or more"):
+            volume_difference_percent(first, second)
