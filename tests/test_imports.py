@@ -12,7 +12,18 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 # From the bottom up: a module may import from its own line and from those above it, never from below.
 LAYERS = [
     {"errors", "volume", "anatomy", "steps", "components", "repeatability", "agreement"},
-    {"body", "suv", "labels", "resample", "thinned", "peak", "partial_volume", "audit", "metrics"},
+    {
+        "body",
+        "suv",
+        "labels",
+        "resample",
+        "thinned",
+        "peak",
+        "partial_volume",
+        "audit",
+        "metrics",
+        "surfaces",
+    },
     {"shift", "tissues", "pose", "bone_shift", "register", "alignment", "nearby", "places"},
     {"io"},
     {"net", "foci", "background", "hotspots", "completeness", "endplates", "joints", "spill"},
