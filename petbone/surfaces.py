@@ -115,7 +115,7 @@ def cell_areas(spacing_mm: F64) -> F64:
     (Lorensen and Cline, Comput Graph 21:163, 1987) the surface passes the middles of the edges between inside
     and outside. The corners that are in the minority (the inside, at 4 to 4) are cut off, every group of them
     that edges join by itself. Two kinds of outline do not lie in a plane: three corners in an L, and four in
-    a bent path. They are cut into flat pieces: a triangle and a trapezoid, or two trapezoids.
+    a bent path. They are cut into flat pieces: a trapezoid with one triangle or two.
     """
     simplices, cell = _pieces(len(spacing_mm))
     sides = np.diff(simplices * spacing_mm, axis=1)

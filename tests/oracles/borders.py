@@ -60,27 +60,9 @@ def group_area(group: set, spacing: np.ndarray) -> float:
         return faces[next(a for a in range(3) if a not in used)]
     if degrees == [1, 1, 1, 3]:  # the hexagon is six corner triangles
         return 6 * corner
-    # A bent path has two trapezoids, both three corner triangles large, one plus one turned about its middle.
-    return path_area(group, joined, spacing)
-
-
-def path_area(group: set, joined, spacing: np.ndarray) -> float:
-    """Both trapezoids have their long side in common: the line between middles of two opposite edges."""
-    inner = [c for c in group if len(joined(c)) == 2]
-    total = 0.0
-    for own in inner:
-        end = next(c for c in group if len(joined(c)) == 1 and np.abs(np.subtract(c, own)).sum() == 1)
-        other = next(c for c in inner if c != own)
-        along = np.subtract(own, end)  # axis of the outer edge
-        middle_edge = np.subtract(other, own)
-        third = np.ones(3, int) - np.abs(along) - np.abs(middle_edge)
-        turn = third * (1 - 2 * np.array(own))  # from `own` out of the face of this L
-        # Middles of the edges that leave `end` and `own` along `turn`, and that leave `end` along the path.
-        a, b = (np.array(end) + turn / 2) * spacing, (np.array(own) + turn / 2) * spacing
-        c = (np.array(end) + middle_edge / 2) * spacing
-        # The long side runs from b; parallel to the short one from a to c, twice as long.
-        total += 1.5 * np.linalg.norm(np.cross(b - a, c - a))
-    return total
+    # A bent path: half the rectangle along each outer edge, and four corner triangles.
+    outer = [joined(c)[0] for c in group if len(joined(c)) == 1]
+    return sum(across[a] for a in outer) / 2 + 4 * corner
 
 
 def figures(one: np.ndarray, two: np.ndarray, spacing: np.ndarray, kind: str, tolerance: float) -> dict:
