@@ -78,7 +78,8 @@ def compare_labels(
 
     Maps hold whole numbers, 0 where there is no label. Only the box of a label is looked at, so that the time
     is that of the labels and not of the grid. Raises ValueError if the shapes differ, the ruler has another
-    number of axes, the grid has not 2 or 3 of them, or a map holds other than whole numbers from 0.
+    number of axes, the grid has not 2 or 3 of them, a map holds other than whole numbers from 0, or a label
+    below 1 is asked for.
     """
     _same_shape(one, two)
     if one.ndim not in (2, 3) or len(ruler.spacing_mm) != one.ndim:
@@ -87,6 +88,8 @@ def compare_labels(
         )
     first, second = _boxes(one), _boxes(two)
     wanted = sorted(first.keys() | second.keys()) if labels is None else list(labels)
+    if any(label < 1 for label in wanted):
+        raise ValueError(f"labels to compare count from 1, got {min(wanted)}")
     found = {}
     for label in wanted:
         box = _joined([boxes[label] for boxes in (first, second) if label in boxes], one.ndim)

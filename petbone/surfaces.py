@@ -49,7 +49,8 @@ class Directed:
         """The distance that `percent` of the border do not pass.
 
         Surface elements: the shortest one that is reached by this share of the area. Boundary voxels: between
-        two, linearly (numpy's default). So do the two sources, each for its own definition.
+        two, linearly (numpy's default). So do the two sources, each for its own definition; but that a share
+        which equals `percent` counts as reached here, however its sum is rounded.
         """
         if self.definition == "boundary voxels":
             return float(np.percentile(self.mm, percent))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from oracles.borders import cell_area, figures
 from petbone.metrics import Ruler, compare_labels, mean_of
-from petbone.surfaces import DEFINITIONS, cell_areas
+from petbone.surfaces import DEFINITIONS, Directed, cell_areas
 
 NAN = float("nan")
 FIGURES = ("hausdorff_mm", "hd95_mm", "assd_mm", "masd_mm", "surface_dice")
@@ -176,6 +176,23 @@ def test_means_leave_out_what_has_no_value():
     assert n == 0
 
 
+@pytest.mark.parametrize(("count", "weight"), [(20, 1.0), (60, 0.7), (80, 0.9), (120, 0.9)])
+def test_a_percentile_that_is_reached_exactly(count, weight):
+    """0 to count - 1 mm, 19 of 20 elements are 95 %, though sums of 0.7 and 0.9 are rounded to less."""
+    mm = np.random.default_rng(1).permutation(count).astype(float)
+    reached = count * 19 // 20 - 1
+    assert Directed(mm, np.full(count, weight), "surface elements").percentile_mm(95) == reached
+    assert Directed(mm, np.ones(count), "boundary voxels").percentile_mm(95) == pytest.approx(
+        0.95 * (count - 1)
+    )
+
+
+def test_a_percentile_goes_by_area_and_not_by_count():
+    near_and_far = np.array([7.0, 1.0])
+    assert Directed(near_and_far, np.array([5.05, 94.95]), "surface elements").percentile_mm(95) == 7
+    assert Directed(near_and_far, np.array([4.95, 95.05]), "surface elements").percentile_mm(95) == 1
+
+
 @pytest.mark.parametrize("spacing", [(1, 1, 1), (1, 2, 5), (0.7, 1.1, 2.5), (4, 0.3, 0.9)])
 def test_area_of_every_cell(spacing):
     spacing = np.array(spacing, float)
@@ -303,6 +320,8 @@ def test_maps_that_are_refused():
         compare_labels(good, good[1:], ruler)
     with pytest.raises(ValueError, match="does not fit a grid"):
         compare_labels(good[0], good[0], ruler)
+    with pytest.raises(ValueError, match="count from 1"):
+        compare_labels(good, good, ruler, [1, 0])
     for bad in (good.astype(float), -good.astype(int)):
         for pair in itertools.permutations((good, bad)):
             with pytest.raises(ValueError, match="whole numbers"):
