@@ -13,7 +13,18 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 LAYERS = [
     {"errors", "volume", "anatomy", "steps", "components", "repeatability", "agreement"}
     | {"bland_altman", "reliability", "method_comparison"},
-    {"body", "suv", "labels", "resample", "thinned", "peak", "partial_volume", "audit", "metrics"},
+    {
+        "body",
+        "suv",
+        "labels",
+        "resample",
+        "thinned",
+        "peak",
+        "partial_volume",
+        "audit",
+        "metrics",
+        "surfaces",
+    },
     {"shift", "tissues", "pose", "bone_shift", "register", "alignment", "nearby", "places"},
     {"io"},
     {"net", "foci", "background", "hotspots", "completeness", "endplates", "joints", "spill"},
