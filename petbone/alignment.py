@@ -68,7 +68,7 @@ def notes_of(left: Alignment, facts: dict[str, Any], spoken: Callable[[int], str
     for label, shift in left.bones.items():
         length, interval = length_and_interval(left.own(shift))
         if length - interval > left.voxel_mm / 2:
-            off.append((length, f"{spoken(label)} ({length:.0f} mm)"))
+            off.append((length, f"{spoken(label)} ({length:.0f} ± {interval:.0f} mm)"))
     if off and not (facts["worth_applying"] and not facts["applied"]) and not facts.get("far"):
         listed = [text for _, text in sorted(off, reverse=True)]
         more = f" and {len(listed) - 6} more" if len(listed) > 6 else ""

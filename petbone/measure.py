@@ -81,12 +81,7 @@ def measure(
         told = index.rule  # from here on its threshold is an SUV
         references = _references(indices, suv, ct, skeleton.bones, steps)
         indices, (index,) = resolved(indices, references), resolved((index,), references)
-        if index.missing:
-            raise InputError(
-                f"{index.name} cannot be measured in the {tracer} PET: {index.missing}; "
-                + ("give a CT, too (petbone run CT PET --bones MASK), or " if ct is None else "")
-                + "choose another index with --index"
-            )
+        _refuse_missing(index, tracer, ct is not None)
         assert index.rule is not None
         read = [found for found in references.values() if isinstance(found, Reference)]
         notes += [said for found in read if (said := found.remark())]
@@ -134,6 +129,16 @@ def measure(
     if left is not None:
         notes += alignment.notes_of(left, facts["alignment"], skeleton.spoken)
     return PetResult(tracer, suv, hotspots, bones, spots, table, facts, placed), notes
+
+
+def _refuse_missing(index: Index, tracer: str, has_ct: bool) -> None:
+    """Raise InputError when the rule of the listed hotspots leans on what could not be read."""
+    if index.missing:
+        raise InputError(
+            f"{index.name} cannot be measured in the {tracer} PET: {index.missing}; "
+            + ("" if has_ct else "give a CT, too (petbone run CT PET --bones MASK), or ")
+            + "choose another index with --index"
+        )
 
 
 def _without_blur(

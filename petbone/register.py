@@ -93,7 +93,12 @@ class Alignment:
         return replace(self, pet_mm_from_ct_mm=np.eye(4), bones=bones)
 
     def own(self, shift: Shift) -> Shift:
-        """A bone's shift with the uncertainty of its own alone, without that of bones from one motion."""
+        """A bone's shift with the uncertainty of its own alone, without that of bones from one motion.
+
+        As it is where bones are few: then by how much they depart is not measured but taken.
+        """
+        if len(self.bones) < MANY_BONES:
+            return shift
         return replace(shift, covariance=shift.covariance - self.spread_mm**2 * np.eye(3))
 
     @property

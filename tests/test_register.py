@@ -257,6 +257,13 @@ def test_bones_that_lie_well_are_not_taken_away():
     assert whole.made_worse() == []
 
 
+def test_few_bones_keep_the_uncertainty_that_was_taken_for_them():
+    few = replace(made_up((0.0, 5.0, 0.0), 2.1), spread_mm=2.0)
+    assert few.own(few.bones[1]) is few.bones[1]
+    many = replace(few, bones=dict.fromkeys(range(1, 12), few.bones[1]))
+    assert np.allclose(many.own(many.bones[1]).covariance, np.eye(3) * (2.1**2 - 2.0**2))
+
+
 def test_without_a_bone_that_is_sure_nothing_is_applied():
     may, why = replace(made_up((0.0, 5.0, 0.0), 0.3), bones={}).verdict()
     assert not may
@@ -300,7 +307,7 @@ def test_notes_say_what_lies_aside():
     assert said[0].startswith("the PET was moved onto the CT")
     one = replace(off.corrected(), bones=off.corrected().bones | {20: off.bones[3]})
     said = notes_of(one, {"applied": False, "worth_applying": False}, lambda label: BY_ID[label].name)
-    assert said == ["PET and CT disagree by more than half a voxel at rib_left_3 (5 mm)"]
+    assert said == ["PET and CT disagree by more than half a voxel at rib_left_3 (5 ± 1 mm)"]
 
 
 def test_table():
