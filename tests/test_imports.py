@@ -29,7 +29,7 @@ LAYERS = [
     {"io"},
     {"net", "foci", "background", "hotspots", "completeness", "endplates", "joints", "spill"},
     {"whole", "benign", "burden", "indices", "matching", "bone_motion", "case"},
-    {"followup", "sensitivity"},
+    {"followup", "sensitivity", "validation"},
     {"change", "change_words", "comparison", "misnamed"},
     {"report", "phantom", "measure"},
     {"pipeline", "results", "progress", "selftest", "followup_files"},
