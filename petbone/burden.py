@@ -102,7 +102,7 @@ def bone_table(
     values = suv.data.reshape(-1)
     numbers = hotspots.data.reshape(-1)
     owners = _shares(occupied, hotspots, searched).argmax(axis=1)
-    spheres = Spheres(suv)
+    spheres = Spheres(suv, occupied.voxel)
     rows = []
     for bone in ALL_BONES:
         state = seen[bone.id]
@@ -221,7 +221,7 @@ def hotspot_table(
     inside = inside[np.argsort(number[inside], kind="stable")]
     starts = np.searchsorted(number[inside], np.arange(1, int(hotspots.data.max(initial=0)) + 2))
     shares = _shares(occupied, hotspots, searched)
-    spheres = Spheres(suv)
+    spheres = Spheres(suv, occupied.voxel)
     rows = []
     for n, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True), start=1):
         part = inside[start:stop]

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage, sparse
 from scipy.special import ndtr
 
 from petbone.resample import Occupancy
@@ -113,24 +114,18 @@ def corrected_means(
     known = surround > 0.5
     seen_of_surround = _blurred(surround, kernels)
     seen_of_known = _blurred(known.astype(np.float32), kernels)
-    transfer = _transfer(regions, used, local, measured.shape, kernels)
+    own, spread = _regions_and_blur(regions, used, local, measured.shape, kernels)
     sizes = regions.sizes[used]
-
-    def mean_in_regions(image: F32) -> Array:
-        weighted = regions.fraction * image.reshape(-1)[local]
-        return _summed(regions.region, weighted, regions.count)[used] / sizes
-
-    shown = mean_in_regions(measured)
+    transfer = (own.T @ spread).toarray() / sizes[:, None]
+    shown = own.T @ measured.reshape(-1) / sizes
     value: Array = shown
     for _ in range(ROUNDS):
-        full = np.zeros(regions.count)
-        full[used] = value
-        own = _summed(local, regions.fraction * full[regions.region], measured.size)
-        rest = measured - _blurred(own.reshape(measured.shape).astype(np.float32), kernels)
+        rest = measured - (spread @ value.astype(np.float32)).reshape(measured.shape)
         told = np.where(known, np.clip(rest, 0, None) / np.maximum(seen_of_surround, 0.2), np.float32(0))
         # In a voxel that bone fills for the most part, the surround is what it is nearby.
         told = np.where(known, told, _blurred(told, kernels) / np.maximum(seen_of_known, 1e-3))
-        spilled = mean_in_regions(_blurred(told * surround, kernels))
+        # The blur is its own mirror image: what a region shows of the surround is the surround in its blur.
+        spilled = spread.T @ (told * surround).reshape(-1) / sizes
         value = np.asarray(np.linalg.solve(transfer, shown - spilled), np.float64)
     means[used] = value
     return means
@@ -147,33 +142,41 @@ def _boxed(suv: Volume, regions: Regions, kernels: Sequence[Array]) -> tuple[Box
     return box, np.asarray(local, dtype=np.int64)
 
 
-def _transfer(
+def _regions_and_blur(
     regions: Regions,
     used: npt.NDArray[np.int64],
     local: npt.NDArray[np.int64],
     shape: tuple[int, ...],
     kernels: Sequence[Array],
-) -> Array:
-    """(n, n) of the used regions: what row i shows, as a mean, of column j at uptake 1."""
-    rank = np.full(regions.count, -1)
-    rank[used] = np.arange(used.size)
+) -> tuple[sparse.csc_array, sparse.csc_array]:
+    """(voxels of the box, n) of the used regions: how much of a voxel each fills, without and with blur."""
     order = np.argsort(regions.region, kind="stable")
     bounds = np.searchsorted(regions.region[order], np.arange(regions.count + 1))
     at = np.array(np.unravel_index(local, shape))
     margin = _reach(kernels)
-    transfer = np.zeros((used.size, used.size))
-    sizes = regions.sizes[used]
-    for column, number in enumerate(used):
+    filled, blurred = [], []
+    for number in used:
         part = order[bounds[number] : bounds[number + 1]]
+        filled.append((local[part], regions.fraction[part]))
         low = np.maximum(at[:, part].min(axis=1) - margin, 0)
         high = np.minimum(at[:, part].max(axis=1) + margin + 1, shape)
         own = np.zeros(tuple(high - low), np.float32)
         np.add.at(own, tuple(at[:, part] - low[:, None]), regions.fraction[part])
         own = _blurred(own, kernels)
-        near = np.flatnonzero(((at >= low[:, None]) & (at < high[:, None])).all(axis=0))
-        seen = regions.fraction[near] * own[tuple(at[:, near] - low[:, None])]
-        transfer[:, column] = _summed(rank[regions.region[near]], seen, used.size) / sizes
-    return transfer
+        some = np.nonzero(own)
+        voxel = np.ravel_multi_index(tuple(np.array(some) + low[:, None]), shape)
+        blurred.append((voxel, own[some]))
+    return _columns(filled, shape), _columns(blurred, shape)
+
+
+def _columns(
+    columns: list[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]], shape: tuple[int, ...]
+) -> sparse.csc_array:
+    """A sparse matrix of columns (row, value), a row per voxel of `shape`."""
+    rows = np.concatenate([voxel for voxel, _ in columns])
+    values = np.concatenate([value for _, value in columns])
+    ends = np.cumsum([0, *(voxel.size for voxel, _ in columns)])
+    return sparse.csc_array((values, rows, ends), shape=(int(np.prod(shape)), len(columns)))
 
 
 def _summed(at: npt.NDArray[np.integer], weight: Array, count: int) -> Array:
@@ -197,5 +200,5 @@ def _reach(kernels: Sequence[Array]) -> npt.NDArray[np.int64]:
 
 def _blurred(image: F32, kernels: Sequence[Array]) -> F32:
     for axis, kernel in enumerate(kernels):
-        image = ndimage.correlate1d(image, kernel, axis=axis, mode="nearest")
+        image = ndimage.correlate1d(image, kernel, axis=axis, mode="reflect")
     return image

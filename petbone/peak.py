@@ -45,30 +45,38 @@ def sphere_rows(grid: Grid, radius_mm: float) -> list[_Row]:
 
 
 class Spheres:
-    """Means over spheres in one image. Its running sums are made once and serve every region and radius."""
+    """Means over spheres of up to 6.2 mm around voxels that bone touches, in one image.
 
-    def __init__(self, volume: Volume) -> None:
-        self._grid = volume.grid
-        self._rows: dict[float, list[_Row]] = {}  # by radius
-        self._running = np.zeros((*volume.grid.shape[:2], volume.grid.shape[2] + 1))
-        np.cumsum(volume.data, axis=2, out=self._running[..., 1:])
+    Its running sums are made once, where they are needed, and serve every region and radius.
+    """
+
+    def __init__(self, volume: Volume, near: npt.NDArray[np.int64]) -> None:
+        """`near` are the voxels to be asked for, (n,) flat indices in C order."""
+        self._shape = np.array(volume.grid.shape)
+        self._rows = {r: sphere_rows(volume.grid, r) for r in (IBSI_RADIUS_MM, EANM_RADIUS_MM)}
+        offsets = [(row.di, row.dj, end) for row in self._rows[IBSI_RADIUS_MM] for end in (row.low, row.high)]
+        ijk = np.array(np.unravel_index(near, volume.grid.shape)).reshape(3, -1)
+        reach = np.abs(offsets).max(axis=0)
+        self._low = np.maximum(ijk.min(axis=1, initial=self._shape.max()) - reach, 0)
+        high = np.minimum(ijk.max(axis=1, initial=-1) + reach + 1, self._shape)
+        part = volume.data[tuple(slice(a, b) for a, b in zip(self._low, high, strict=True))]
+        self._running = np.zeros((*part.shape[:2], part.shape[2] + 1))
+        np.cumsum(part, axis=2, out=self._running[..., 1:])
 
     def means(self, voxels: npt.NDArray[np.int64], radius_mm: float) -> npt.NDArray[np.float64]:
         """Mean over the sphere centred on each of `voxels` (flat indices, C order), in their order.
 
-        Voxels of the sphere outside the image do not count.
+        Voxels of the sphere outside the image do not count. `radius_mm` is that of IBSI or of EANM.
         """
-        shape = self._grid.shape
-        i, j, k = np.unravel_index(voxels, shape)
+        i, j, k = np.array(np.unravel_index(voxels, self._shape)) - self._low[:, None]
         total, count = np.zeros(voxels.size), np.zeros(voxels.size)
-        if radius_mm not in self._rows:
-            self._rows[radius_mm] = sphere_rows(self._grid, radius_mm)
+        shape = self._running.shape
         for row in self._rows[radius_mm]:
             at_i, at_j = i + row.di, j + row.dj
             inside = (at_i >= 0) & (at_i < shape[0]) & (at_j >= 0) & (at_j < shape[1])
             at_i, at_j = np.where(inside, at_i, i), np.where(inside, at_j, j)
             low = np.maximum(k + row.low, 0)
-            after = np.minimum(k + row.high + 1, shape[2])
+            after = np.minimum(k + row.high + 1, shape[2] - 1)
             total += np.where(inside, self._running[at_i, at_j, after] - self._running[at_i, at_j, low], 0)
             count += np.where(inside, after - low, 0)
         return total / count

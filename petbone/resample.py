@@ -122,7 +122,7 @@ def occupancy(
     motion = np.eye(4) if grid_mm_from_labels_mm is None else np.asarray(grid_mm_from_labels_mm)
     matrix = _snapped(grid.ijk_from_mm @ motion @ labels.grid.mm_from_ijk, labels.grid.shape)
     parallel = (matrix[:3, :3] != 0).sum() == 3
-    pieces = list((_parallel_pieces if parallel else _oblique_pieces)(labels, matrix, grid))
+    pieces = list(_gathered((_parallel_pieces if parallel else _oblique_pieces)(labels, matrix, grid)))
 
     touched = np.zeros(int(np.prod(grid.shape)), dtype=bool)
     for _, voxel, _ in pieces:
@@ -147,6 +147,23 @@ def occupancy(
 
 Pieces = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.float64]]
 """(label, flat target voxel, filled part of that voxel), one of each per piece."""
+
+
+def _gathered(pieces: Iterator[Pieces]) -> Iterator[Pieces]:
+    """The same pieces in fewer heaps, of some `_CHUNK`: each heap costs a pass over all labels and voxels."""
+    heap: list[Pieces] = []
+    for one in pieces:
+        heap.append(one)
+        if sum(label.size for label, _, _ in heap) >= _CHUNK:
+            yield _joined(heap)
+            heap = []
+    if heap:
+        yield _joined(heap)
+
+
+def _joined(heap: list[Pieces]) -> Pieces:
+    label, voxel, share = (np.concatenate(arrays) for arrays in zip(*heap, strict=True))
+    return label, voxel, share
 
 
 def _parallel_pieces(labels: Volume, matrix: npt.NDArray[np.float64], grid: Grid) -> Iterator[Pieces]:

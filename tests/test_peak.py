@@ -17,14 +17,14 @@ def test_ibsi_digital_phantom(shared):
     phantom = Volume(np.asarray(image.dataobj).astype(np.float32), Grid(image.shape, image.affine), Unit.SUV)
     voxels = np.flatnonzero(mask)
     values = phantom.data.reshape(-1)[voxels]
-    peaks = Spheres(phantom).means(voxels, IBSI_RADIUS_MM)
+    peaks = Spheres(phantom, voxels).means(voxels, IBSI_RADIUS_MM)
     assert round(float(peaks[values == values.max()].max()), 1) == 2.6
     assert round(float(peaks.max()), 1) == 3.1
     assert peaks.max() == pytest.approx(3.103448, abs=1e-6)
     assert voxels.size * phantom.grid.voxel_ml == pytest.approx(0.592)
 
 
-@pytest.mark.parametrize("radius_mm", [IBSI_RADIUS_MM, EANM_RADIUS_MM, 3.0])
+@pytest.mark.parametrize("radius_mm", [IBSI_RADIUS_MM, EANM_RADIUS_MM])
 def test_sphere_means_are_those_of_counting_voxels(axes, radius_mm):
     grid = Grid((9, 8, 10), affine(axes, (2.1, 3.0, 4.1), (5.0, 6.0, 7.0)))
     image = Volume(np.random.default_rng(1).random(grid.shape).astype(np.float32), grid, Unit.SUV)
@@ -35,7 +35,10 @@ def test_sphere_means_are_those_of_counting_voxels(axes, radius_mm):
         image.data.reshape(-1)[np.linalg.norm(places - places[n], axis=1) <= radius_mm + 1e-6].mean()
         for n in chosen
     ]
-    np.testing.assert_allclose(Spheres(image).means(chosen, radius_mm), expected, rtol=1e-6)
+    np.testing.assert_allclose(Spheres(image, chosen).means(chosen, radius_mm), expected, rtol=1e-6)
+    for n in (0, 2):  # sums are made around the voxels alone
+        one = chosen[n : n + 1]
+        np.testing.assert_allclose(Spheres(image, one).means(one, radius_mm), expected[n], rtol=1e-6)
 
 
 def test_the_sphere_holds_a_cubic_centimetre():
@@ -45,4 +48,5 @@ def test_the_sphere_holds_a_cubic_centimetre():
 
 def test_no_voxels_no_peaks():
     image = Volume(np.ones((2, 2, 2), np.float32), Grid((2, 2, 2), np.eye(4)), Unit.SUV)
-    assert Spheres(image).means(np.zeros(0, np.int64), 6.0).size == 0
+    none = np.zeros(0, np.int64)
+    assert Spheres(image, none).means(none, EANM_RADIUS_MM).size == 0
