@@ -172,6 +172,7 @@ class _Fit:
     usual: float
     motion: Array
     everywhere: tuple[npt.NDArray[np.int64], ...]  # indices in the window's box
+    everywhere_mm: Array  # (m, 3) places of them in the CT
     drawn: npt.NDArray[np.int64]  # which of them the fit looks at
     mm: Array  # (n, 3) places in the CT of those that were drawn
     design: Array  # (n, k) parts; the bone itself comes first
@@ -189,17 +190,17 @@ class _Fit:
         drawn = np.arange(len(every))
         if len(every) > POINTS:
             drawn = np.sort(np.random.default_rng(0).choice(len(every), POINTS, replace=False))
-        inside = every[drawn]
-        here = tuple(inside.T)
+        every_mm = grid.mm(every + np.array([s.start for s in window.box]))
+        here = tuple(every[drawn].T)
         parts = [one[here].astype(np.float64) for one in maps]
         kept = [n for n, part in enumerate(parts) if n == 0 or part.max() > 1e-3]
-        mm = grid.mm(inside + np.array([s.start for s in window.box]))
+        mm = every_mm[drawn]
         # Soft tissue and fat are not uniform, and a slope of them is no edge.
         away = (mm - window.place_mm) / NEAR_MM
         trend = [away * parts[n][:, None] for n in kept if n in (2, 3)]
         design = np.concatenate([np.stack([parts[n] for n in kept], axis=1), *trend], axis=1)
         kept_maps = tuple(maps[n] for n in kept)
-        return cls(pet, window, usual, motion, tuple(every.T), drawn, mm, design, kept_maps)
+        return cls(pet, window, usual, motion, tuple(every.T), every_mm, drawn, mm, design, kept_maps)
 
     @property
     def here(self) -> tuple[npt.NDArray[np.int64], ...]:
@@ -212,9 +213,8 @@ class _Fit:
 
     def cool(self, shift: Array) -> Mask:
         """Points that are neither hot, with the PET moved by `shift`, nor near to what is."""
-        start = np.array([[side.start] for side in self.window.box])
-        mm = self.pet.grid.mm((np.array(self.everywhere) + start).T)
-        value, known = _sampled(self.pet, (mm + shift) @ self.motion[:3, :3].T + self.motion[:3, 3])
+        moved = (self.everywhere_mm + shift) @ self.motion[:3, :3].T + self.motion[:3, 3]
+        value, known = _sampled(self.pet, moved)
         mostly = self.window.mostly[self.everywhere] & known
         level = max(self.usual, float(np.median(value[mostly])) if mostly.any() else 0.0)
         if known.any():  # bone colder than muscle: muscle is not hot, but a liver all around is
@@ -295,12 +295,13 @@ class _Fit:
         """
         cube = np.floor((self.mm - self.mm.min(axis=0)) / BLOCK_MM + start).astype(int)
         number = np.ravel_multi_index(tuple(cube.T), tuple(cube.max(axis=0) + 1))
-        order = np.argsort(number, kind="stable")
+        counts = np.flatnonzero(weight)
+        order = counts[np.argsort(number[counts], kind="stable")]
+        full, value, weighted = full[order], value[order], full[order] * weight[order, None]
         starts = np.flatnonzero(np.diff(number[order], prepend=-1))
-        for part in np.split(order, starts[1:]):
-            if weight[part].any():
-                weighted = full[part] * weight[part, None]
-                yield full[part].T @ weighted, weighted.T @ value[part]
+        for first, after in zip(starts, [*starts[1:], order.size], strict=True):
+            part = weighted[first:after].T
+            yield part @ full[first:after], part @ value[first:after]
 
 
 def _solved(normal: Array, side: Array) -> Array:

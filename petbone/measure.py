@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from petbone import alignment
 from petbone.anatomy import BY_ID, SPINE_AND_RIB_VARIANTS
 from petbone.background import TISSUES, NoReference, Reference, reference_regions
 from petbone.benign import Surroundings, flag_texts
+from petbone.beside import beside
 from petbone.burden import DEFINITIONS, bone_table, hotspot_hu, hotspot_table
 from petbone.case import PetResult, Skeleton
 from petbone.completeness import Seen, what_was_seen
@@ -60,8 +61,7 @@ def measure(
     suv = pet.volume.with_data(np.ascontiguousarray(pet.volume.data))
     assert index.rule is not None  # choose_index saw to it
     notes = []
-    hu = ct.volume if ct is not None and ct.volume.grid.same_as(skeleton.bones.grid) else None
-    if ct is not None and hu is None:
+    if ct is not None and not ct.volume.grid.same_as(skeleton.bones.grid):
         notes.append("the bone map lies on another grid than the CT, so hotspots have no mean HU")
     with steps("carry bones to the PET"):
         occupied = occupancy(skeleton.bones, suv.grid)
@@ -69,66 +69,114 @@ def measure(
         raise InputError(
             f"the {tracer} PET holds no bone of the bone map; expected images of one examination"
         )
+    hu = None if ct is None else ct.volume
+    scene = _Scene(tracer, hu, skeleton, indices, how)
     # One thread per task: threads within products of small matrices only wait for each other.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(2) as beside:
-        aligned = beside.submit(align, suv, None if ct is None else ct.volume, skeleton.bones, occupied)
-        if how.align == "rigid":
-            with steps("lay the PET on the CT"):
-                moved = aligned.result()
-                if moved is not None and moved.verdict()[0]:
-                    suv = moved_frame(suv, moved.pet_mm_from_ct_mm)
-                    occupied = occupancy(skeleton.bones, suv.grid)
-        told = index.rule  # from here on its threshold is an SUV
-        references = _references(indices, suv, ct, skeleton.bones, steps)
-        indices, (index,) = resolved(indices, references), resolved((index,), references)
-        _refuse_missing(index, tracer, ct is not None)
-        assert index.rule is not None
-        read = [found for found in references.values() if isinstance(found, Reference)]
-        notes += [said for found in read if (said := found.remark())]
-        index = replace(index, rule=absolute(index.rule, suv, occupied))
-        assert index.rule is not None
-        aside = beside.submit(shifted_ranges, suv, skeleton.bones, index.rule, occupied)
-        with steps("measure"):
-            seen = what_was_seen(skeleton.bones, occupied)
-            hotspots = find_hotspots(suv, occupied, index.rule)
-            hu_mean = hotspot_hu(hu, skeleton.bones, hotspots, index.rule.bones) if hu is not None else None
-            bones = bone_table(suv, occupied, hotspots, seen, index.rule.bones, skeleton.confidence)
-            spots = hotspot_table(suv, occupied, hotspots, index.rule.bones, skeleton.confidence, hu_mean)
-            parts = {label: state.fraction or 0.0 for label, state in seen.items()}
-            surroundings = Surroundings(suv, occupied, skeleton.bones)
-            flags = surroundings.flags(hotspots, index.rule.bones)
-            spots["flags"] = flag_texts(flags, spots["hotspot"])
-            table = index_table(indices, suv, occupied, parts, tracer, seen, surroundings)
-        with steps("correct for partial volume"):
-            of_bones, of_spots = _without_blur(suv, occupied, hotspots, index.rule.bones, how.psf_mm)
-            if of_bones is not None and of_spots is not None:
-                bones["suv_mean_pvc"] = of_bones[bones["id"].to_numpy(int)]
-                spots["suv_mean_pvc"] = of_spots[spots["hotspot"].to_numpy(int) - 1]
+    with (
+        threadpool_limits(1, "blas"),
+        beside(partial(align, suv, hu, skeleton.bones, occupied)) as aligned,
+    ):
+        found: _Found | InputError
+        try:  # as it lies: with --align rigid, too, most PETs stay where they are
+            found = _found(suv, occupied, scene, steps)
+        except InputError as error:
+            found = error
         with steps("compare PET with CT"):
-            lies = aligned.result()
-            bones[list(SHIFT_COLUMNS)] = aside.result().loc[bones["id"]].to_numpy()
-    lost_ml = left_out_ml(suv, occupied, index.rule, hotspots)
-    notes += _remarks(seen, bones, skeleton, index, lost_ml)
+            lies = aligned()
+        if how.align == "rigid" and lies is not None and lies.verdict()[0]:
+            with steps("carry bones to the PET where it was moved"):
+                suv = moved_frame(suv, lies.pet_mm_from_ct_mm)
+                occupied = occupancy(skeleton.bones, suv.grid)
+            found = _found(suv, occupied, scene, steps)
+        if isinstance(found, InputError):
+            raise found
+    lost_ml = left_out_ml(suv, occupied, found.rule, found.hotspots)
+    notes += [said for one in found.read if (said := one.remark())]
+    notes += _remarks(found.seen, found.bones, skeleton, found.index, lost_ml)
     facts: dict[str, Any] = {
         "suv": suv_facts(pet),
         "alignment": alignment.facts_of(lies, how.align),
-        "rule": asdict(index.rule)
+        "rule": asdict(found.rule)
         | {"bones": index.bones, "reference": index.reference}
-        | ({"multiple_of_bone": told.threshold} if told.relative_to == "bone" else {})
-        | _leaning(told, references),
+        | ({"multiple_of_bone": index.rule.threshold} if index.rule.relative_to == "bone" else {})
+        | _leaning(index.rule, found.references),
         "definitions": DEFINITIONS,
     }
-    if references:
-        facts["reference_regions"] = {tissue: asdict(found) for tissue, found in references.items()}
+    if found.references:
+        facts["reference_regions"] = {tissue: asdict(one) for tissue, one in found.references.items()}
     if how.psf_mm is not None:
         facts["psf_fwhm_mm"] = how.psf_mm
     left = lies.corrected() if lies is not None and facts["alignment"]["applied"] else lies
     placed = alignment.table_of(left)
+    bones = found.bones
     for column in ("shift_mm", "shift_uncertainty_mm"):
         bones[column] = bones["name"].map(placed.set_index("name")[column]).astype(float)
     if left is not None:
         notes += alignment.notes_of(left, facts["alignment"], skeleton.spoken)
-    return PetResult(tracer, suv, hotspots, bones, spots, table, facts, placed), notes
+    return PetResult(tracer, suv, found.hotspots, bones, found.spots, found.table, facts, placed), notes
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What stays the same wherever the PET lies."""
+
+    tracer: str
+    hu: Volume | None
+    skeleton: Skeleton
+    indices: tuple[Index, ...]
+    how: How
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a PET shows at one place. `rule` is that of `index`, its threshold an SUV."""
+
+    index: Index
+    rule: HotspotRule
+    references: dict[str, Reference | NoReference]
+    seen: dict[int, Seen]
+    hotspots: Volume
+    bones: pd.DataFrame
+    spots: pd.DataFrame
+    table: pd.DataFrame
+
+    @property
+    def read(self) -> list[Reference]:
+        """The reference regions that could be read."""
+        return [one for one in self.references.values() if isinstance(one, Reference)]
+
+
+def _found(suv: Volume, occupied: Occupancy, scene: _Scene, steps: Steps) -> _Found:
+    """The tables of a PET where it lies. Raises InputError as `measure` does."""
+    index, skeleton, hu = scene.how.index, scene.skeleton, scene.hu
+    references = _references(scene.indices, suv, hu, skeleton.bones, steps)
+    indices, (index,) = resolved(scene.indices, references), resolved((index,), references)
+    _refuse_missing(index, scene.tracer, hu is not None)
+    assert index.rule is not None
+    rule = absolute(index.rule, suv, occupied)
+    index = replace(index, rule=rule)
+    with beside(partial(shifted_ranges, suv, skeleton.bones, rule, occupied)) as aside:
+        with steps("measure"):
+            seen = what_was_seen(skeleton.bones, occupied)
+            hotspots = find_hotspots(suv, occupied, rule)
+            hu_mean = None
+            if hu is not None and hu.grid.same_as(skeleton.bones.grid):
+                hu_mean = hotspot_hu(hu, skeleton.bones, hotspots, rule.bones)
+            bones = bone_table(suv, occupied, hotspots, seen, rule.bones, skeleton.confidence)
+            spots = hotspot_table(suv, occupied, hotspots, rule.bones, skeleton.confidence, hu_mean)
+            parts = {label: state.fraction or 0.0 for label, state in seen.items()}
+            surroundings = Surroundings(suv, occupied, skeleton.bones)
+            flags = surroundings.flags(hotspots, rule.bones)
+            spots["flags"] = flag_texts(flags, spots["hotspot"])
+            table = index_table(indices, suv, occupied, parts, scene.tracer, seen, surroundings)
+        with steps("correct for partial volume"):
+            of_bones, of_spots = _without_blur(suv, occupied, hotspots, rule.bones, scene.how.psf_mm)
+            if of_bones is not None and of_spots is not None:
+                bones["suv_mean_pvc"] = of_bones[bones["id"].to_numpy(int)]
+                spots["suv_mean_pvc"] = of_spots[spots["hotspot"].to_numpy(int) - 1]
+        with steps("ranges for 3 mm"):
+            bones[list(SHIFT_COLUMNS)] = aside().loc[bones["id"]].to_numpy()
+    return _Found(index, rule, references, seen, hotspots, bones, spots, table)
 
 
 def _refuse_missing(index: Index, tracer: str, has_ct: bool) -> None:
@@ -153,7 +201,7 @@ def _without_blur(
 
 
 def _references(
-    indices: tuple[Index, ...], suv: Volume, ct: Scan | None, bones: Volume, steps: Steps
+    indices: tuple[Index, ...], suv: Volume, hu: Volume | None, bones: Volume, steps: Steps
 ) -> dict[str, Reference | NoReference]:
     """The reference regions that the rules ask for."""
     asked = {index.rule.relative_to for index in indices if index.rule is not None}
@@ -161,7 +209,7 @@ def _references(
     if not tissues:
         return {}
     with steps("reference regions"):
-        return reference_regions(tissues, suv, None if ct is None else ct.volume, bones)
+        return reference_regions(tissues, suv, hu, bones)
 
 
 def _leaning(rule: HotspotRule, references: dict[str, Reference | NoReference]) -> dict[str, Any]:

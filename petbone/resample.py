@@ -7,7 +7,7 @@ anything: it says what fraction of each PET voxel every bone fills, and loses no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,12 @@ class Occupancy:
         return filled * self.grid.voxel_ml
 
 
+Pieces = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.float64]]
+"""(label, flat target voxel, filled part of that voxel), one of each per piece."""
+Runs = tuple[npt.NDArray[Any], ...]
+"""(label, slow, middle, first, after last) along the array's axes from the slowest to the fastest."""
+
+
 def occupancy(
     labels: Volume, grid: Grid, *, grid_mm_from_labels_mm: npt.ArrayLike | None = None
 ) -> Occupancy:
@@ -117,13 +123,30 @@ def occupancy(
 
     Raises ValueError when `labels` is no label map with values 0 to 255.
     """
+    motion = np.eye(4) if grid_mm_from_labels_mm is None else np.asarray(grid_mm_from_labels_mm, np.float64)
+    return next(occupancies(labels, grid, [motion]))
+
+
+def occupancies(
+    labels: Volume, grid: Grid, motions: Iterable[npt.NDArray[np.float64]]
+) -> Iterator[Occupancy]:
+    """`occupancy` at one place after the other, (4, 4) grid_mm_from_labels_mm each; labels are read once.
+
+    Raises ValueError as `occupancy` does.
+    """
     if labels.unit is not Unit.LABEL or labels.data.max(initial=0) > 255 or labels.data.min(initial=0) < 0:
         raise ValueError(f"occupancy needs a label map with values 0 to 255, got unit {labels.unit.value}")
-    motion = np.eye(4) if grid_mm_from_labels_mm is None else np.asarray(grid_mm_from_labels_mm)
-    matrix = _snapped(grid.ijk_from_mm @ motion @ labels.grid.mm_from_ijk, labels.grid.shape)
-    parallel = (matrix[:3, :3] != 0).sum() == 3
-    pieces = list(_gathered((_parallel_pieces if parallel else _oblique_pieces)(labels, matrix, grid)))
+    runs: list[Runs] = []
+    for motion in motions:
+        matrix = _snapped(grid.ijk_from_mm @ motion @ labels.grid.mm_from_ijk, labels.grid.shape)
+        if (matrix[:3, :3] != 0).sum() > 3:
+            yield _summed(list(_gathered(_oblique_pieces(labels, matrix, grid))), grid)
+            continue
+        runs = runs or list(_runs_of(labels))
+        yield _summed(list(_gathered(_parallel_pieces(runs, labels, matrix, grid))), grid)
 
+
+def _summed(pieces: list[Pieces], grid: Grid) -> Occupancy:
     touched = np.zeros(int(np.prod(grid.shape)), dtype=bool)
     for _, voxel, _ in pieces:
         touched[voxel] = True
@@ -133,9 +156,11 @@ def occupancy(
 
     # Dense over (label, touched voxel): summing by key is several times faster than sorting the pieces.
     n_labels = 1 + max((int(label.max(initial=0)) for label, _, _ in pieces), default=0)
-    filled = np.zeros(n_labels * voxels.size)
+    cells = n_labels * voxels.size
+    filled = np.zeros(0)
     for label, voxel, share in pieces:
-        filled += np.bincount(label * np.int64(voxels.size) + rank[voxel], share, minlength=filled.size)
+        part = np.bincount(label * np.int64(voxels.size) + rank[voxel], share, minlength=cells)
+        filled = np.asarray(filled + part if filled.size else part, np.float64)
     entry = np.flatnonzero(filled)
     return Occupancy(
         grid=grid,
@@ -143,10 +168,6 @@ def occupancy(
         voxel=voxels[entry % max(voxels.size, 1)],
         fraction=filled[entry],
     )
-
-
-Pieces = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.float64]]
-"""(label, flat target voxel, filled part of that voxel), one of each per piece."""
 
 
 def _gathered(pieces: Iterator[Pieces]) -> Iterator[Pieces]:
@@ -166,19 +187,26 @@ def _joined(heap: list[Pieces]) -> Pieces:
     return label, voxel, share
 
 
-def _parallel_pieces(labels: Volume, matrix: npt.NDArray[np.float64], grid: Grid) -> Iterator[Pieces]:
-    """Pieces of runs of equal label along the array's fastest axis; exact when the axes are parallel."""
+def _runs_of(labels: Volume) -> Iterator[Runs]:
+    """Runs of equal label, slab by slab."""
     data = labels.data if labels.data.flags.c_contiguous else labels.data.T
-    # Source axes in the order of `data`, slowest first, and the target axis that each runs along.
-    sources = (0, 1, 2) if labels.data.flags.c_contiguous else (2, 1, 0)
-    targets = [int(np.flatnonzero(matrix[:3, source])[0]) for source in sources]
-    strides = np.array([grid.shape[1] * grid.shape[2], grid.shape[2], 1])
     slab = max(1, _SLAB_VOXELS // (data.shape[1] * data.shape[2]))
     for start in range(0, data.shape[0], slab):
         label, slow, middle, first, after = _runs(data[start : start + slab])
-        if not label.size:
-            continue
-        ends = [(slow + start, slow + start + 1), (middle, middle + 1), (first, after)]
+        if label.size:
+            yield label, slow + start, middle, first, after
+
+
+def _parallel_pieces(
+    runs: Iterable[Runs], labels: Volume, matrix: npt.NDArray[np.float64], grid: Grid
+) -> Iterator[Pieces]:
+    """Pieces of runs of equal label along the array's fastest axis; exact when the axes are parallel."""
+    # Source axes from the slowest to the fastest, and the target axis that each runs along.
+    sources = (0, 1, 2) if labels.data.flags.c_contiguous else (2, 1, 0)
+    targets = [int(np.flatnonzero(matrix[:3, source])[0]) for source in sources]
+    strides = np.array([grid.shape[1] * grid.shape[2], grid.shape[2], 1])
+    for label, slow, middle, first, after in runs:
+        ends = [(slow, slow + 1), (middle, middle + 1), (first, after)]
         source = np.arange(label.size)
         voxel = np.zeros(label.size, dtype=np.int64)
         share = np.ones(label.size)
@@ -190,7 +218,7 @@ def _parallel_pieces(labels: Volume, matrix: npt.NDArray[np.float64], grid: Grid
         yield label[source], voxel, share
 
 
-def _runs(data: npt.NDArray[np.generic]) -> tuple[npt.NDArray[Any], ...]:
+def _runs(data: npt.NDArray[np.generic]) -> Runs:
     """Runs of equal non-zero label along the last axis: (label, slow, middle, first, after last)."""
     flat = np.ascontiguousarray(data).reshape(-1)
     n = data.shape[2]

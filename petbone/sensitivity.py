@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from petbone.hotspots import CORE_OCCUPANCY, HotspotRule, find_hotspots
-from petbone.resample import Occupancy, occupancy
+from petbone.resample import Occupancy, occupancies
 from petbone.volume import Volume
 
 SHIFT_MM = 3.0
@@ -20,9 +19,7 @@ COLUMNS = tuple(f"{name}_shift_{end}" for name in NAMES for end in ("low", "high
 Array = npt.NDArray[np.float64]
 
 
-def shifted_ranges(
-    suv: Volume, bones: Volume, rule: HotspotRule, unshifted: Occupancy, threads: int = 2
-) -> pd.DataFrame:
+def shifted_ranges(suv: Volume, bones: Volume, rule: HotspotRule, unshifted: Occupancy) -> pd.DataFrame:
     """By label (index 0 to 255), the columns of `COLUMNS`; NaN for what a bone does not have.
 
     The bones are moved by `SHIFT_MM` to either side along each axis of the patient; voxels of the PET stay
@@ -36,11 +33,8 @@ def shifted_ranges(
             motion[axis, 3] = side
             motions.append(motion)
 
-    def measured(motion: Array) -> Array:
-        return _numbers(suv, occupancy(bones, suv.grid, grid_mm_from_labels_mm=motion), rule)
-
-    with ThreadPoolExecutor(threads) as pool:
-        found = [_numbers(suv, unshifted, rule), *pool.map(measured, motions)]
+    places = [unshifted, *occupancies(bones, suv.grid, motions)]
+    found = [_numbers(suv, occupied, rule) for occupied in places]
     low, high = np.fmin.reduce(found), np.fmax.reduce(found)
     missing = np.isnan(found[0])
     table: dict[str, Any] = {}

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 
 # From the bottom up: a module may import from its own line and from those above it, never from below.
 LAYERS = [
-    {"errors", "volume", "anatomy", "steps", "components", "repeatability", "agreement"}
+    {"errors", "beside", "volume", "anatomy", "steps", "components", "repeatability", "agreement"}
     | {"bland_altman", "reliability", "method_comparison"},
     {
         "body",
