@@ -182,9 +182,10 @@ def segment(
 
     Example: petbone segment ct.nii.gz -o bones.nii.gz
     """
+    from petbone.examination import find_bones
+    from petbone.folders import refuse_existing_image
     from petbone.io import read_ct, write_nifti
-    from petbone.pipeline import CaseOptions, find_bones
-    from petbone.results import refuse_existing_image
+    from petbone.pipeline import CaseOptions
 
     refuse_existing_image(output, overwrite)
     options = CaseOptions(device=device, threads=threads, weights=weights, max_memory_gb=max_memory_gb)
@@ -237,9 +238,9 @@ def suv(
     """
     import json
 
+    from petbone.folders import refuse_existing_image
     from petbone.io import read_pet, write_nifti
     from petbone.measure import suv_facts
-    from petbone.results import refuse_existing_image
 
     stated = pet_options(
         [pet],
@@ -289,8 +290,9 @@ def phantom(
 
     Example: petbone phantom -o phantom
     """
+    from petbone.folders import new_folder
     from petbone.phantom import make_patient, spec_of_size
-    from petbone.results import new_folder, write_patient
+    from petbone.results import write_patient
 
     if size not in ("small", "default", "large"):
         raise typer.BadParameter(f"{size!r} is not small, default or large", param_hint="--size")
@@ -407,13 +409,15 @@ def _print_facts(facts: dict[str, Any], indent: str = "") -> None:
 
 
 def _case(files: Any, options: Any, output: Path, overwrite: bool, quiet: bool, verbose: bool) -> None:
-    import pandas as pd
-
+    from petbone.folders import new_folder
     from petbone.pipeline import run_case
-    from petbone.results import new_folder, write_case
 
     with _steps(quiet, verbose) as steps, new_folder(output, overwrite) as folder:
         result = run_case(files, options, steps)
+        import pandas as pd  # paid for while files are read
+
+        from petbone.results import write_case
+
         write_case(result, folder, steps)
     for warning in result.warnings:
         _say(f"note: {warning}", quiet)

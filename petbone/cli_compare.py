@@ -30,9 +30,9 @@ def compare(
 
     from petbone.change_words import headline
     from petbone.comparison import compare_cases
+    from petbone.folders import new_folder
     from petbone.followup_files import read_dates, read_limits, refuse_input_as_output, write_comparison
     from petbone.progress import shown_steps
-    from petbone.results import new_folder
 
     refuse_input_as_output((first, second), output)
     known = read_limits(limits)

@@ -19,12 +19,12 @@ from petbone.case import CaseResult, PetResult
 from petbone.change_words import was_moved
 from petbone.comparison import Comparison, rule_differences
 from petbone.errors import InputError, ResourceError
+from petbone.folders import MARK, write_json
 from petbone.io import PetOptions, read_labels, read_pet
 from petbone.pipeline import TRACERS, versions
 from petbone.places import labels_of
 from petbone.repeatability import Limits, parse_limits, published_limits
 from petbone.report.compare import render
-from petbone.results import MARK, write_json
 from petbone.steps import Steps
 from petbone.volume import Volume
 

@@ -1,13 +1,9 @@
-"""The folder of results: it appears whole or not at all, and nothing of somebody else's is overwritten."""
+"""The files of one case, and of a phantom."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +12,8 @@ import pandas as pd
 from petbone.burden import region_table
 from petbone.case import CaseResult
 from petbone.change import motion_table
-from petbone.errors import InputError, ResourceError
+from petbone.errors import ResourceError
+from petbone.folders import MARK, write_json
 from petbone.followup import Together, together
 from petbone.io import write_nifti
 from petbone.places import middles_mm
@@ -25,81 +22,6 @@ from petbone.steps import Steps
 
 if TYPE_CHECKING:
     from petbone.phantom import Patient
-
-MARK = "provenance.json"  # what makes a folder one of ours
-
-
-def refuse_existing(folder: Path, overwrite: bool, mark: str = MARK) -> None:
-    """Raise InputError when `folder` cannot become the folder of results.
-
-    An empty folder can; one that holds the file `mark` can with `overwrite`; anything else is somebody's.
-    """
-    if not folder.exists() and not folder.is_symlink():
-        return
-    if not folder.is_dir() or folder.is_symlink():
-        raise InputError(
-            f"{folder}: exists and is not a folder; expected a new folder: choose another with -o"
-        )
-    if not any(folder.iterdir()):
-        return
-    if not (folder / mark).exists():
-        raise InputError(
-            f"{folder}: exists and holds other files; expected a new folder: choose another with -o"
-        )
-    if not overwrite:
-        raise InputError(f"{folder}: holds results already; give --overwrite to replace them, or another -o")
-
-
-@contextmanager
-def new_folder(folder: Path, overwrite: bool = False, mark: str = MARK) -> Iterator[Path]:
-    """A folder to write into: takes the name `folder` when the body ends well, vanishes otherwise."""
-    refuse_existing(folder, overwrite, mark)
-    whole = folder.absolute()
-    if whole == Path.cwd() or whole in Path.cwd().parents:
-        raise InputError(
-            f"{folder}: is the folder that you are in; expected a new one: choose another with -o"
-        )
-    # Where the results will stand, or as near as there is a folder: a refused case leaves no folders behind.
-    ground = next(parent for parent in whole.parents if parent.exists())
-    try:
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=ground))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror}; choose another with -o") from error
-    try:
-        yield part
-        try:
-            _take_name(part, whole)
-        except OSError as error:
-            raise ResourceError(f"{folder}: cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _take_name(part: Path, folder: Path) -> None:
-    """Rename `part` to `folder`; results that stand there leave only when the new ones have their place."""
-    part.chmod(0o755)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if not folder.exists():
-        part.replace(folder)
-        return
-    old = folder.with_name(f".{folder.name}-{part.name}.old")
-    folder.replace(old)
-    try:
-        part.replace(folder)
-    except OSError:
-        old.replace(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def refuse_existing_image(path: Path, overwrite: bool) -> None:
-    """Raise InputError, before any work is done, when a NIfTI cannot be written to `path`."""
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise InputError(f"{path}: expected a name ending in .nii.gz or .nii")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise InputError(f"{path}: exists already; give --overwrite to replace it, or another -o")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: no folder {path.parent}; make it, or choose another with -o")
 
 
 def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
@@ -170,11 +92,6 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows for JSON: what does not exist is null."""
     rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=10))
     return rows
-
-
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """JSON for programs, readable by people; NaN is refused, since JSON has none."""
-    path.write_text(json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
 
 
 def write_patient(patient: Patient, folder: Path) -> None:

@@ -32,7 +32,7 @@ LAYERS = [
     {"followup", "sensitivity", "validation"},
     {"change", "change_words", "comparison", "misnamed"},
     {"report", "phantom", "measure"},
-    {"pipeline", "results", "progress", "selftest", "followup_files"},
+    {"folders", "pipeline", "examination", "results", "progress", "selftest", "followup_files"},
     {"cli", "cli_compare", "cli_options"},
 ]
 MAY_IMPORT_TORCH = {"net", "selftest"}
@@ -40,8 +40,8 @@ MAY_IMPORT_TYPER = {"cli", "cli_compare", "cli_options"}
 MAY_IMPORT_SIMPLEITK = {"io"}
 # steps: the memory that Linux says is free
 MAY_TAKE_PATHS = {
-    "io", "pipeline", "results", "followup_files", "cli", "cli_compare", "cli_options", "labels", "net",
-    "steps", "selftest",
+    "io", "folders", "pipeline", "examination", "results", "followup_files", "cli", "cli_compare",
+    "cli_options", "labels", "net", "steps", "selftest",
 }  # fmt: skip
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

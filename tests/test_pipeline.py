@@ -14,8 +14,9 @@ from scipy import ndimage
 from conftest import HandMade, affine
 from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS
 from petbone.errors import InputError
+from petbone.examination import all_indices
 from petbone.indices import COLUMNS
-from petbone.pipeline import CaseOptions, all_indices
+from petbone.pipeline import CaseOptions
 from petbone.volume import Grid, Unit, Volume
 
 FILES = {

@@ -1,0 +1,73 @@
+"""Work in a process beside, or in a thread: the same result, errors as they were raised, nothing left behind."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from petbone.beside import HAS_FORK, beside
+from petbone.errors import InputError
+
+WAYS = [False, *([True] if HAS_FORK else [])]
+needs_fork = pytest.mark.skipif(not HAS_FORK, reason="this system has no safe fork")
+
+
+@pytest.mark.parametrize("fork", WAYS)
+def test_the_result_is_that_of_the_work(fork):
+    array = np.arange(3_000_000.0)  # more than a pipe holds
+    with beside(lambda: array * 2, fork) as doubled:
+        np.testing.assert_array_equal(doubled(), array * 2)
+        assert doubled() is doubled()
+
+
+@pytest.mark.parametrize("fork", WAYS)
+def test_what_the_work_raises_is_raised_where_its_result_is_asked_for(fork):
+    def refused() -> None:
+        raise InputError("file: found this; expected that")
+
+    with beside(refused, fork) as answer, pytest.raises(InputError, match="expected that"):
+        answer()
+
+
+@pytest.mark.parametrize("fork", WAYS)
+def test_beside_another_thread_that_holds_a_lock(fork):
+    lock, done = threading.Lock(), threading.Event()
+    with lock:
+        other = threading.Thread(target=done.wait)
+        other.start()
+        with beside(lambda: np.linalg.solve(np.eye(300) * 2, np.ones(300)).sum(), fork) as half:
+            assert half() == pytest.approx(150)
+        done.set()
+        other.join()
+
+
+@needs_fork
+def test_work_runs_beside_ours():
+    with beside(os.getpid) as theirs:
+        assert theirs() != os.getpid()
+
+
+@needs_fork
+def test_a_killed_process_costs_its_time_and_not_its_result():
+    ours = os.getpid()
+
+    def work() -> int:
+        if os.getpid() != ours:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 7
+
+    with beside(work) as seven:
+        assert seven() == 7
+
+
+@needs_fork
+def test_what_is_not_asked_for_is_given_up():
+    started = time.monotonic()
+    with pytest.raises(ZeroDivisionError), beside(lambda: time.sleep(60)):
+        raise ZeroDivisionError
+    assert time.monotonic() - started < 30
+    with pytest.raises(ChildProcessError):  # no child is left, not even a dead one
+        os.waitpid(-1, os.WNOHANG)
