@@ -28,7 +28,7 @@ _SERIES = ("vertebra", "left rib", "right rib")
 
 
 def doubts(reference: Volume, predicted: Volume, asked: Collection[int]) -> list[str]:
-    """What to warn of: sentences about two label maps (uint8) on one grid, the names off for `asked` alone."""
+    """What to warn of in two label maps (uint8) on one grid; names off by a level for `asked` alone."""
     counts = overlaps(reference.data, predicted.data)
     sizes = counts.sum(axis=1), counts.sum(axis=0)
     empty = [

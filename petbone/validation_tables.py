@@ -30,23 +30,21 @@ GROUPS = tuple(dict.fromkeys(bone.group for bone in ALL_BONES))
 _NAN = float("nan")
 
 
-def overlap_table(rows: Sequence[Mapping[str, Any]], default: bool, every: bool) -> pd.DataFrame:
-    """The rows as a table, without what nobody asked for.
+def overlap_table(
+    rows: Sequence[Mapping[str, Any]], default: bool, every: bool
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The rows as a table without what nobody asked for, and the bones of the paper that it lacks.
 
     `default`: the bones are the paper's by default, and a side of its rib 7 that no reference holds is left
     out. `every`: all bones were asked for, and those that no mask holds are left out.
     """
     table = pd.DataFrame(rows, columns=OVERLAP_COLUMNS)
-    left = set(absent_ribs(table)) if default else set()
+    held = set(table.loc[table["found"].isin(("both", "missed")), "bone"])
+    left = [name for name in PAPER_BONES if default and name.startswith("rib") and name not in held]
+    shown = ~table["bone"].isin(left)
     if every:
-        left |= set(table["bone"]) - set(table.loc[table["found"] != "neither", "bone"])
-    return table[~table["bone"].isin(left)].reset_index(drop=True)
-
-
-def absent_ribs(overlap: pd.DataFrame) -> list[str]:
-    """The sides of the paper's rib 7 that no reference holds."""
-    held = set(overlap.loc[overlap["found"].isin(("both", "missed")), "bone"])
-    return [name for name in PAPER_BONES if name.startswith("rib") and name not in held]
+        shown &= table["bone"].isin(table.loc[table["found"] != "neither", "bone"])
+    return table[shown].reset_index(drop=True), tuple(left)
 
 
 def agreement_table(overlap: pd.DataFrame, n_unpaired: int) -> pd.DataFrame:
