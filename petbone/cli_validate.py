@@ -52,7 +52,7 @@ def validate(
     from petbone.results import new_folder
     from petbone.surfaces import DEFINITIONS
     from petbone.validation_files import StudyFiles, StudyOptions, read_study, write_study
-    from petbone.validation_words import as_markdown
+    from petbone.validation_words import in_short
 
     named = {name.replace(" ", "-"): name for name in DEFINITIONS}
     if border.replace(" ", "-") not in named:
@@ -77,7 +77,7 @@ def validate(
             write_study(study, provenance, folder)
     if quiet:
         return
-    typer.echo(as_markdown(study))
+    typer.echo(in_short(study))
     for warning in study.warnings:
         typer.echo(f"note: {warning}")
     # PAGE: becomes f"page: {output / 'validation.html'}" with the page.
@@ -119,7 +119,7 @@ def compare_segmentations(
             write_readings(found, provenance, folder)
     if quiet:
         return
-    typer.echo(families_in_words(found.families, found.volumes["case"].nunique()))
+    typer.echo(families_in_words(found.families, found.volumes))
     for warning in found.warnings:
         typer.echo(f"note: {warning}")
     typer.echo(f"tables: {output}")

@@ -35,7 +35,7 @@ from petbone.results import MARK, write_json
 from petbone.steps import Steps
 from petbone.surfaces import Definition
 from petbone.validation import PAPER_BONES, TOLERANCE_MM, Masks, Study, Worst, rows_of_case
-from petbone.validation_notes import merged, of_absent, of_lacking, of_makers, of_same_files
+from petbone.validation_notes import merged, of_absent, of_found, of_lacking, of_makers, of_same_files
 from petbone.validation_tables import (
     SEED,
     agreement_table,
@@ -134,7 +134,7 @@ def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[
     lacking += more
     with steps("worst cases"):
         worst, doubts_of_ct = _worst(overlap, pairs, cts, options)
-    notes += [*of_lacking(lacking), *of_absent(overlap, left), *of_makers(makers)]
+    notes += [*of_lacking(lacking), *of_absent(overlap, left), *of_found(overlap), *of_makers(makers)]
     notes += [*of_same_files(inputs), *merged(told + doubts_of_ct)]
     with steps("tables"):
         agreement = agreement_table(overlap, sum(what == "file" for _, _, what in lacking))

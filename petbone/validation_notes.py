@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+_LISTED = 4
+
 
 def merged(notes: Sequence[tuple[str, str]]) -> list[str]:
     """(case, sentence) as sentences that name their cases, each once and in the order of the first."""
@@ -21,9 +23,32 @@ def of_lacking(lacking: Sequence[tuple[str, str, str]]) -> list[str]:
     said = []
     for side, what in dict.fromkeys((side, what) for _, side, what in lacking):
         cases = [case for case, where, kind in lacking if (where, kind) == (side, what)]
-        words = f"second reading without a {side} mask" if what == "first reading" else f"no {side} mask"
-        said.append(f"{words}, not compared: {', '.join(cases)} ({len(cases)})")
+        kind = "second reading" if what == "first reading" else "case"
+        number = f"{len(cases)} {kind}{'s' if len(cases) > 1 else ''}"
+        said.append(f"{number} without a {side} mask, not compared: {', '.join(cases)}")
     return said
+
+
+def of_found(overlap: pd.DataFrame) -> list[str]:
+    """How many bones one side alone holds, and how many are cut."""
+    said = []
+    for found, words in (
+        ("missed", "missed by the prediction (Dice 0)"),
+        ("extra", "in the prediction alone"),
+    ):
+        rows = overlap[overlap["found"] == found]
+        if len(rows):
+            said.append(f"{words}: {_listed(rows)}")
+    cut = overlap[overlap["note"].str.contains("cut by the end", regex=False)]
+    if len(cut):
+        said.append(f"cut by the end of the scan: {_listed(cut)}")
+    return said
+
+
+def _listed(rows: pd.DataFrame) -> str:
+    names = [f"{bone} of {case}" for bone, case in zip(rows["bone"], rows["case"], strict=True)]
+    more = f" and {len(names) - _LISTED} more (overlap.csv)" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
 
 
 def of_absent(overlap: pd.DataFrame, left: Sequence[str]) -> list[str]:
