@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import petbone
@@ -170,7 +171,7 @@ def _on_one_grid(
     masks = Masks(case, reference.bones, predicted.bones, reference.cut, predicted.cut)
     same = in_order_of(predicted.bones, grid)
     if same is not None:
-        return replace(masks, predicted=same)
+        return replace(masks, predicted=_alike(same))
     refuse_no_overlap(paths[1], other, paths[0], grid, "mask")
     if not options.resample:
         raise InputError(
@@ -178,7 +179,12 @@ def _on_one_grid(
             f"({grid_in_words(grid)}); expected the same voxels; give --resample to bring it there by the "
             "nearest neighbour"
         )
-    return replace(masks, predicted=resample(predicted.bones, grid), resampled=True)
+    return replace(masks, predicted=_alike(resample(predicted.bones, grid)), resampled=True)
+
+
+def _alike(volume: Volume) -> Volume:
+    """First axis fastest in memory, as files are read: two maps of other orders take three times as long."""
+    return volume.with_data(np.asfortranarray(volume.data))
 
 
 def _refuse_empty(overlap: pd.DataFrame, reference: Path) -> None:
@@ -226,16 +232,15 @@ def _worst(
 ) -> tuple[tuple[Worst, ...], list[tuple[str, str]]]:
     """The cases to look at are read once more: no more than one of a study fits into memory."""
     chosen = choose(overlap)
-    found: dict[int, Worst] = {}
+    found: dict[tuple[str, str], Worst] = {}
     told = []
     for case in dict.fromkeys(row["case"] for row in chosen):
         masks = _on_one_grid(case, _both(pairs[case], options), pairs[case], options)
         ct, said = _ct(cts, case, masks)
         told += [(case, said)] if said else []
-        for n, row in enumerate(chosen):
-            if row["case"] == case:
-                found[n] = cut_out(row, masks, ct)
-    return tuple(found[n] for n in sorted(found)), told
+        of_case = [row for row in chosen if row["case"] == case]
+        found |= {(one.case, one.bone): one for one in cut_out(of_case, masks, ct)}
+    return tuple(found[row["case"], row["bone"]] for row in chosen), told
 
 
 def _cts(place: Path | None) -> dict[str, Path]:

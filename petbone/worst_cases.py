@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from petbone.anatomy import BY_NAME
+from petbone.components import label_boxes
 from petbone.resample import resample
 from petbone.validation import Masks, Worst
 from petbone.validation_tables import members
-from petbone.volume import Box, Unit, Volume
+from petbone.volume import Box, Grid, Unit, Volume
 
 MOST = 8
 MARGIN_MM = 15.0
@@ -48,33 +50,38 @@ def _words(group: str) -> str:
     return group.replace("_", " ")
 
 
-def cut_out(row: dict[str, Any], masks: Masks, ct: Volume | None) -> Worst:
-    """One of `choose`, with the masks of its case and the CT around it; where there is no CT the frame is 0.
+def cut_out(rows: Sequence[dict[str, Any]], masks: Masks, ct: Volume | None) -> list[Worst]:
+    """Rows of `choose` of one case, with its masks and the CT around them; without a CT the frame is 0.
 
     The CT is brought to the grid of the reference (exactly, where it holds the same voxels).
     """
-    label = BY_NAME[row["bone"]].id
-    box = _around(masks, label)
-    grid = masks.reference.grid.cropped(box)
-    frame = resample(ct, grid) if ct is not None else Volume(np.zeros(grid.shape, np.uint8), grid, Unit.LABEL)
-    return Worst(
-        case=row["case"],
-        bone=row["bone"],
-        why=row["why"],
-        dice=float(row["dice"]),
-        hd95_mm=float(row["hd95_mm"]),
-        reference=masks.reference.data[box] == label,
-        predicted=masks.predicted.data[box] == label,
-        frame=frame,
-    )
+    found = [label_boxes(masks.reference.data), label_boxes(masks.predicted.data)]
+    worst = []
+    for row in rows:
+        label = BY_NAME[row["bone"]].id
+        box = _around([own[label] for own in found if label in own], masks.reference.grid)
+        grid = masks.reference.grid.cropped(box)
+        nothing = Volume(np.zeros(grid.shape, np.uint8), grid, Unit.LABEL)
+        worst.append(
+            Worst(
+                case=row["case"],
+                bone=row["bone"],
+                why=row["why"],
+                dice=float(row["dice"]),
+                hd95_mm=float(row["hd95_mm"]),
+                reference=masks.reference.data[box] == label,
+                predicted=masks.predicted.data[box] == label,
+                frame=nothing if ct is None else resample(ct, grid),
+            )
+        )
+    return worst
 
 
-def _around(masks: Masks, label: int) -> Box:
-    """The box of a label in both maps, and `MARGIN_MM` more on every side within the grid."""
-    either = (masks.reference.data == label) | (masks.predicted.data == label)
+def _around(found: list[tuple[slice, ...]], grid: Grid) -> Box:
+    """The box that holds all of them, and `MARGIN_MM` more on every side within the grid."""
     sides = []
-    for axis, (n, mm) in enumerate(zip(either.shape, masks.reference.grid.spacing_mm, strict=True)):
-        seen = np.flatnonzero(either.any(axis=tuple(a for a in range(3) if a != axis)))
+    for of_axis, n, mm in zip(zip(*found, strict=True), grid.shape, grid.spacing_mm, strict=True):
         more = int(np.ceil(MARGIN_MM / mm))
-        sides.append(slice(max(int(seen[0]) - more, 0), min(int(seen[-1]) + 1 + more, n)))
+        low, high = min(side.start for side in of_axis), max(side.stop for side in of_axis)
+        sides.append(slice(max(low - more, 0), min(high + more, n)))
     return sides[0], sides[1], sides[2]
