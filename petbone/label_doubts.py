@@ -20,7 +20,7 @@ Counts = npt.NDArray[np.int64]
 LEAST_SHARE = 0.1
 """Of a bone's voxels that must lie on another level, before its name is doubted."""
 POOR = 0.3
-"""Below this Dice over all bones the map is tried as its mirror image."""
+"""Below this Dice of bone or not the map is tried as its mirror image, which must do better than this."""
 _LISTED = 4
 _LEFT = tuple(n for n, bone in BY_ID.items() if bone.side == "left")
 _TWIN = {n: BY_NAME[BY_ID[n].name.replace("left", "right")].id for n in _LEFT}
@@ -49,11 +49,12 @@ def doubts(reference: Volume, predicted: Volume, asked: Collection[int]) -> list
 def _mirrored(reference: Volume, predicted: Volume, counts: Counts) -> list[str]:
     same, crossed = _paired(counts)
     total = int(counts[1:].sum() + counts[:, 1:].sum())
-    poor = 2 * _agreeing(counts) < POOR * total
+    poor = 2 * int(counts[1:, 1:].sum()) < POOR * total
     if crossed <= same and not poor:
         return []
     turned = overlaps(reference.data, np.flip(predicted.data, _left_right(predicted)))
-    if _agreeing(turned) > max(_agreeing(counts) + crossed - same, 2 * _agreeing(counts)):
+    better = max(_agreeing(counts) + crossed - same, 2 * _agreeing(counts), POOR * total / 2)
+    if _agreeing(turned) > better:
         return ["the prediction seems to be the mirror image (left and right of the map itself are swapped)"]
     if crossed > same:
         return ["left and right seem to be swapped: the left bones of the prediction lie on right ones"]
