@@ -21,6 +21,8 @@ LEAST_SHARE = 0.1
 """Of a bone's voxels that must lie on another level, before its name is doubted."""
 POOR = 0.3
 """Below this Dice of bone or not the map is tried as its mirror image, which must do better than this."""
+SYMMETRIC = 0.7
+"""Where the mirror image explains this part of what other names explain, either may be the reason."""
 _LISTED = 4
 _LEFT = tuple(n for n, bone in BY_ID.items() if bone.side == "left")
 _TWIN = {n: BY_NAME[BY_ID[n].name.replace("left", "right")].id for n in _LEFT}
@@ -53,11 +55,12 @@ def _mirrored(reference: Volume, predicted: Volume, counts: Counts) -> list[str]
     if crossed <= same and not poor:
         return []
     turned = overlaps(reference.data, np.flip(predicted.data, _left_right(predicted)))
-    better = max(_agreeing(counts) + crossed - same, 2 * _agreeing(counts), POOR * total / 2)
-    if _agreeing(turned) > better:
+    renamed = _agreeing(counts) + crossed - same  # what would agree with the names of the sides exchanged
+    if _agreeing(turned) > max(renamed, 2 * _agreeing(counts), POOR * total / 2):
         return ["the prediction seems to be the mirror image (left and right of the map itself are swapped)"]
     if crossed > same:
-        return ["left and right seem to be swapped: the left bones of the prediction lie on right ones"]
+        either = ", in the names or in the map itself" if _agreeing(turned) > SYMMETRIC * renamed else ""
+        return [f"left and right seem to be swapped{either}: left bones of the prediction lie on right ones"]
     return []
 
 
