@@ -57,10 +57,8 @@ def validate(
     named = {name.replace(" ", "-"): name for name in DEFINITIONS}
     if border.replace(" ", "-") not in named:
         raise typer.BadParameter(f"{border!r} is not one of {', '.join(named)}", param_hint="--border")
-    every = bones is not None and bones.strip().lower() == "all"
     options = StudyOptions(
-        () if bones is None or every else labels_named(bones),
-        every,
+        *labels_named(bones),
         labels_reference or labels,
         labels_predicted or labels,
         named[border.replace(" ", "-")],
@@ -107,8 +105,7 @@ def compare_segmentations(
     from petbone.results import new_folder
     from petbone.validation_words import families_in_words
 
-    every = bones is not None and bones.strip().lower() == "all"
-    asked = () if bones is None or every else labels_named(bones)
+    asked, every = labels_named(bones)
     refuse_input_as_output((first, second), output)
     with (
         shown_steps(bar=not quiet and sys.stderr.isatty(), verbose=verbose) as steps,

@@ -184,8 +184,13 @@ def _some(names: Collection[str]) -> str:
     return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
 
 
-def labels_named(text: str) -> tuple[int, ...]:
-    """Labels of ``T7,L3,...`` in this order, each once. Raises UsageError for a name that is no bone's."""
+def labels_named(text: str | None) -> tuple[tuple[int, ...], bool]:
+    """Labels of ``T7,L3,...`` in this order, each once, and whether ``all`` was asked; none for no text.
+
+    Raises UsageError for a name that is no bone's.
+    """
+    if text is None or text.strip().lower() == "all":
+        return (), text is not None
     names = [name.strip() for name in text.split(",") if name.strip()]
     labels = [BY_NAME[name].id if name in BY_NAME else bone_named(name) or 0 for name in names]
     wrong = [name for name, label in zip(names, labels, strict=True) if not label]
@@ -195,7 +200,7 @@ def labels_named(text: str) -> tuple[int, ...]:
             "rib_left_1 to rib_right_12, sternum, sacrum, skull, mandible, and clavicle, scapula, hip, "
             "humerus, femur with _left or _right; or all"
         )
-    return tuple(dict.fromkeys(labels))
+    return tuple(dict.fromkeys(labels)), False
 
 
 def without_path(labels: str | None) -> str | None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import petbone
 from petbone.anatomy import ALL_BONES, BY_ID, SKELETON_49
-from petbone.errors import InputError, ResourceError
+from petbone.errors import InputError
 from petbone.lattice import in_order_of
 from petbone.mask_files import find_masks, pair, read_mask, unpaired, without_path
 from petbone.pipeline import versions
 from petbone.readings import Readings, readings_of, rows_of_readings
-from petbone.results import MARK, write_json
+from petbone.results import write_tables
 from petbone.steps import Steps
 from petbone.validation_notes import merged, of_lacking, of_same_files
 
@@ -78,9 +78,4 @@ def write_readings(found: Readings, provenance: Mapping[str, Any], folder: Path)
         "families": found.families,
         "missing": found.missing,
     }
-    try:
-        for name, table in tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-        write_json(dict(provenance), folder / MARK)
-    except OSError as error:
-        raise ResourceError(f"the results cannot be written: {error.strerror}") from error
+    write_tables(tables, {}, provenance, folder)

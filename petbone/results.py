@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,6 +143,23 @@ def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, float_format="%.6g")
+
+
+def write_tables(
+    tables: Mapping[str, pd.DataFrame], texts: Mapping[str, str], provenance: Mapping[str, Any], folder: Path
+) -> None:
+    """Tables as CSV by their names, texts by the names of their files, and the provenance.
+
+    Raises ResourceError when they cannot be written.
+    """
+    try:
+        for name, table in tables.items():
+            _write_table(table, folder / f"{name}.csv")
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        write_json(dict(provenance), folder / MARK)
+    except OSError as error:
+        raise ResourceError(f"the results cannot be written: {error.strerror}") from error
 
 
 def _summary(result: CaseResult, told: Together | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 import petbone
 from petbone.anatomy import ALL_BONES, BY_NAME
-from petbone.errors import InputError, ResourceError
+from petbone.errors import InputError
 from petbone.io import read_ct
 from petbone.label_doubts import doubts
 from petbone.lattice import in_order_of
@@ -32,7 +32,7 @@ from petbone.metrics import Ruler
 from petbone.pipeline import refuse_no_overlap, versions
 from petbone.readings import repeat_table, rows_of_readings
 from petbone.resample import resample
-from petbone.results import MARK, write_json
+from petbone.results import write_tables
 from petbone.steps import Steps
 from petbone.surfaces import Definition
 from petbone.validation import PAPER_BONES, TOLERANCE_MM, Masks, Study, Worst, rows_of_case
@@ -314,12 +314,6 @@ def write_study(study: Study, provenance: Mapping[str, Any], folder: Path) -> No
     }
     if len(study.repeat):
         tables["repeat"] = study.repeat
-    try:
-        for name, table in tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-        (folder / "table.md").write_text(as_markdown(study), encoding="utf-8")
-        (folder / "table.tex").write_text(as_latex(study), encoding="utf-8")
-        # PAGE: (folder / "validation.html").write_text(render(study, provenance), encoding="utf-8")
-        write_json(dict(provenance), folder / MARK)
-    except OSError as error:
-        raise ResourceError(f"the results cannot be written: {error.strerror}") from error
+    texts = {"table.md": as_markdown(study), "table.tex": as_latex(study)}
+    # PAGE: texts["validation.html"] = render(study, provenance)
+    write_tables(tables, texts, provenance, folder)

@@ -362,6 +362,12 @@ def test_swapped_sides_and_a_mirrored_map_are_told_apart():
     assert "mirror image" in said
 
 
+def test_of_a_symmetric_body_both_reasons_are_said():
+    one = label_map({LEFT: block(5, 15), RIGHT: block(25, 35)})
+    (said,) = doubts(one, label_map({LEFT: block(25, 36), RIGHT: block(5, 15)}), {L3})
+    assert said.startswith("left and right seem to be swapped, in the names or in the map itself")
+
+
 def test_empty_equal_and_foreign_maps_are_told():
     one, none = label_map({T7: block(0, 10)}), label_map({})
     assert doubts(one, none, {T7}) == ["the predicted mask holds no bone"]
