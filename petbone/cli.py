@@ -41,6 +41,7 @@ from petbone.cli_options import (
     pet_options,
     refuse_unknown_align,
 )
+from petbone.cli_validate import compare_segmentations, validate
 
 app = typer.Typer(
     name="petbone",
@@ -161,6 +162,8 @@ def quantify(
 
 
 app.command()(compare)
+app.command()(validate)
+app.command("compare-segmentations")(compare_segmentations)
 
 
 @app.command()

@@ -12,10 +12,17 @@ from petbone.case import CaseResult, Skeleton
 from petbone.errors import InputError, ResourceError, UsageError
 from petbone.indices import Index, choose_index, parse_indices, published_indices
 from petbone.io import Scan
-from petbone.labels import LabelTable
 from petbone.measure import How, measure, tracer_of
 from petbone.misnamed import column_note
-from petbone.pipeline import CaseFiles, CaseOptions, Scans, refuse_no_overlap, stated_options, versions
+from petbone.pipeline import (
+    CaseFiles,
+    CaseOptions,
+    Scans,
+    bones_of,
+    refuse_no_overlap,
+    stated_options,
+    versions,
+)
 from petbone.places import middles_mm
 from petbone.steps import Steps, available_memory_gb
 from petbone.volume import Grid, Volume
@@ -182,15 +189,7 @@ def refuse_small_machine(grid: Grid, max_memory_gb: float | None) -> None:
 def _masked(mask: Scan, files: CaseFiles) -> Skeleton:
     """The skeleton of a mask made elsewhere, in petbone's labels."""
     assert files.bones is not None
-    try:
-        if files.labels is None:
-            names = {int(label): name for label, name in mask.source.get("label_names", {}).items()}
-            table = LabelTable.for_file(mask.volume, names)
-        else:
-            table = LabelTable.load(files.labels, files.bones.name)
-        bones = table.apply(mask.volume)
-    except InputError as error:
-        raise InputError(f"{files.bones}: {error}") from error
+    bones, table = bones_of(mask, files.bones, files.labels)
     notes = table.notes(mask.volume)
     said = f"bones from a mask made elsewhere, labels: {table.name}"
     return Skeleton(bones, None, None, (said, *notes), None)

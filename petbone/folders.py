@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from petbone.errors import InputError, ResourceError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MARK = "provenance.json"  # what makes a folder one of ours
 
@@ -91,3 +94,25 @@ def refuse_existing_image(path: Path, overwrite: bool) -> None:
 def write_json(content: dict[str, Any], path: Path) -> None:
     """JSON for programs, readable by people; NaN is refused, since JSON has none."""
     path.write_text(json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """A table as CSV, six digits; what does not exist is empty."""
+    table.to_csv(path, index=False, float_format="%.6g")
+
+
+def write_tables(
+    tables: Mapping[str, pd.DataFrame], texts: Mapping[str, str], provenance: Mapping[str, Any], folder: Path
+) -> None:
+    """Tables as CSV by their names, texts by the names of their files, and the provenance.
+
+    Raises ResourceError when they cannot be written.
+    """
+    try:
+        for name, table in tables.items():
+            write_table(table, folder / f"{name}.csv")
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        write_json(dict(provenance), folder / MARK)
+    except OSError as error:
+        raise ResourceError(f"the results cannot be written: {error.strerror}") from error

@@ -14,8 +14,9 @@ import numpy as np
 
 from petbone.errors import InputError
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
+from petbone.labels import LabelTable
 from petbone.steps import Steps
-from petbone.volume import Grid
+from petbone.volume import Grid, Volume
 
 if TYPE_CHECKING:
     from petbone.case import CaseResult
@@ -79,17 +80,34 @@ def _reading(files: CaseFiles, pool: ThreadPoolExecutor) -> Callable[[], Scans]:
     )
 
 
-def refuse_no_overlap(pet: Path, pet_grid: Grid, other: Path | None, other_grid: Grid) -> None:
-    """Raise InputError when the fields of view of the two images do not meet."""
-    ranges = [
-        (grid.corners_mm().min(axis=0), grid.corners_mm().max(axis=0)) for grid in (pet_grid, other_grid)
-    ]
-    (pet_low, pet_high), (low, high) = ranges
-    if (np.minimum(pet_high, high) <= np.maximum(pet_low, low)).any():
+def bones_of(mask: Scan, path: Path, labels: str | None) -> tuple[Volume, LabelTable]:
+    """A mask that was read from `path` in petbone's labels, and the table that says which these are.
+
+    `labels` is a table's name or a CSV file; None: what the file says itself, else petbone's own. Raises
+    InputError for labels that the table does not have.
+    """
+    try:
+        if labels is None:
+            names = {int(label): name for label, name in mask.source.get("label_names", {}).items()}
+            table = LabelTable.for_file(mask.volume, names)
+        else:
+            table = LabelTable.load(labels, path.name)
+        return table.apply(mask.volume), table
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def refuse_no_overlap(
+    path: Path, grid: Grid, other: Path | None, other_grid: Grid, what: str = "PET"
+) -> None:
+    """Raise InputError when the fields of view of an image (`what`) and of another one do not meet."""
+    ranges = [(one.corners_mm().min(axis=0), one.corners_mm().max(axis=0)) for one in (grid, other_grid)]
+    (own_low, own_high), (low, high) = ranges
+    if (np.minimum(own_high, high) <= np.maximum(own_low, low)).any():
         spans = [", ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(*bounds, strict=True)) for bounds in ranges]
         raise InputError(
-            f"{pet}: does not overlap {other}: the PET spans (x, y, z mm) {spans[0]}, the other {spans[1]}; "
-            "expected two images of one examination in one frame"
+            f"{path}: does not overlap {other}: the {what} spans (x, y, z mm) {spans[0]}, the other "
+            f"{spans[1]}; expected two images of one examination in one frame"
         )
 
 

@@ -99,9 +99,14 @@ def middles_mm(bones: Volume) -> dict[int, Array]:
     return {int(n): bones.grid.mm(sums[n, :3] / sums[n, 3]) for n in found}
 
 
-def labels_of(bones: Volume) -> frozenset[int]:
-    """The labels, 1 to 255, that a label map holds."""
+def voxels_of(bones: Volume) -> npt.NDArray[np.int64]:
+    """(256,) how many voxels of a uint8 label map have each label."""
     counts = np.zeros(256, np.int64)
     for k in range(bones.grid.shape[2]):
         counts += np.bincount(bones.data[:, :, k].ravel(order="K"), minlength=256)
-    return frozenset(int(n) for n in np.flatnonzero(counts) if n)
+    return counts
+
+
+def labels_of(bones: Volume) -> frozenset[int]:
+    """The labels, 1 to 255, that a label map holds."""
+    return frozenset(int(n) for n in np.flatnonzero(voxels_of(bones)) if n)

@@ -163,6 +163,8 @@ def median_interval(values: npt.ArrayLike, seed: int = 0) -> Interval:
         return _NO_INTERVAL
     given = np.sort(given)  # so that their order does not matter
     rng = np.random.default_rng(seed)
-    medians = [np.median(rng.choice(given, len(given))) for _ in range(_RESAMPLES)]
+    # A hundred at once: as fast as all at once, without their memory.
+    drawn = (rng.choice(given, (100, len(given))) for _ in range(_RESAMPLES // 100))
+    medians = np.concatenate([np.median(some, axis=1) for some in drawn])
     low, high = np.quantile(medians, (0.025, 0.975))
     return float(low), float(high)

@@ -13,7 +13,7 @@ from petbone.burden import region_table
 from petbone.case import CaseResult
 from petbone.change import motion_table
 from petbone.errors import ResourceError
-from petbone.folders import MARK, write_json
+from petbone.folders import MARK, write_json, write_table
 from petbone.followup import Together, together
 from petbone.io import write_nifti
 from petbone.places import middles_mm
@@ -37,20 +37,20 @@ def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
                 suffix = f"_{pet.tracer}" if len(pets) > 1 else ""
                 jobs.append(pool.submit(write_nifti, pet.suv, folder / f"suv{suffix}.nii.gz"))
                 jobs.append(pool.submit(write_nifti, pet.hotspots, folder / f"hotspots{suffix}.nii.gz"))
-                _write_table(pet.bone_table, folder / f"bones{suffix}.csv")
-                _write_table(region_table(pet.bone_table), folder / f"regions{suffix}.csv")
-                _write_table(pet.hotspot_table, folder / f"hotspots{suffix}.csv")
-                _write_table(pet.index_table, folder / f"indices{suffix}.csv")
+                write_table(pet.bone_table, folder / f"bones{suffix}.csv")
+                write_table(region_table(pet.bone_table), folder / f"regions{suffix}.csv")
+                write_table(pet.hotspot_table, folder / f"hotspots{suffix}.csv")
+                write_table(pet.index_table, folder / f"indices{suffix}.csv")
                 if pet.alignment_table is not None:
-                    _write_table(pet.alignment_table, folder / f"alignment{suffix}.csv")
+                    write_table(pet.alignment_table, folder / f"alignment{suffix}.csv")
             told = together(result) if len(pets) > 1 else None
             if told is not None:
-                _write_table(told.bones, folder / "concordance.csv")
-                _write_table(told.matches, folder / "hotspot_matches.csv")
-                _write_table(told.agreement, folder / "tracer_agreement.csv")
+                write_table(told.bones, folder / "concordance.csv")
+                write_table(told.matches, folder / "hotspot_matches.csv")
+                write_table(told.agreement, folder / "tracer_agreement.csv")
             if result.motions is not None:
                 moved = motion_table(result.motions, middles_mm(result.bones))
-                _write_table(moved, folder / "motions.csv")
+                write_table(moved, folder / "motions.csv")
             drawn = pages(result, told)
             for job in jobs:
                 job.result()
@@ -61,10 +61,6 @@ def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
         write_json(result.provenance, folder / MARK)
     except OSError as error:
         raise ResourceError(f"the results cannot be written: {error.strerror}") from error
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, float_format="%.6g")
 
 
 def _summary(result: CaseResult, told: Together | None) -> dict[str, Any]:

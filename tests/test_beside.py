@@ -1,4 +1,4 @@
-"""Work in a process beside, or in a thread: the same result, errors as they were raised, nothing left behind."""
+"""Work in a process beside, or in a thread: the same result, errors as they were raised, no child left."""
 
 import os
 import signal

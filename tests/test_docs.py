@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import HandMade
-from petbone import change, matching
+from petbone import change, matching, readings, validation
 from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS, REGION_COLUMNS
 from petbone.followup import AGREEMENT_COLUMNS, concordance
 from petbone.indices import COLUMNS, parse_indices
@@ -26,6 +26,25 @@ TABLES = (BONE_COLUMNS, HOTSPOT_COLUMNS, REGION_COLUMNS, COLUMNS)
 
 def explained() -> set[str]:
     return set(re.findall(r"`(\w+)`", (ROOT / "docs/outputs.md").read_text(encoding="utf-8")))
+
+
+VALIDATION = (
+    validation.OVERLAP_COLUMNS,
+    validation.AGREEMENT_COLUMNS,
+    validation.GROUP_COLUMNS,
+    validation.REPEAT_COLUMNS,
+    validation.TABLE_COLUMNS,
+    validation.MISSING_COLUMNS,
+    readings.VOLUME_COLUMNS,
+    readings.COLUMNS,
+    readings.FAMILY_COLUMNS,
+)
+
+
+@pytest.mark.parametrize("columns", VALIDATION)
+def test_every_column_of_a_validation_is_explained(columns):
+    text = (ROOT / "docs/validation.md").read_text(encoding="utf-8")
+    assert set(columns) <= set(re.findall(r"`(\w+)`", text))
 
 
 @pytest.mark.parametrize("columns", [*TABLES, *CHANGES, *TRACERS])

@@ -25,23 +25,29 @@ LAYERS = [
         "metrics",
         "surfaces",
     },
-    {"shift", "tissues", "pose", "bone_shift", "register", "alignment", "nearby", "places"},
+    {"shift", "tissues", "pose", "bone_shift", "register", "alignment", "nearby", "places", "lattice"}
+    | {"label_doubts"},
     {"io"},
     {"net", "foci", "background", "hotspots", "completeness", "endplates", "joints", "spill"},
     {"whole", "benign", "burden", "indices", "matching", "bone_motion", "case"},
     {"followup", "sensitivity", "validation"},
+    {"validation_tables", "validation_notes"},
+    {"validation_words", "worst_cases", "readings"},
     {"change", "change_words", "comparison", "misnamed"},
     {"report", "phantom", "measure"},
     {"folders", "pipeline", "examination", "results", "progress", "selftest", "followup_files"},
-    {"cli", "cli_compare", "cli_options"},
+    {"mask_files"},
+    {"validation_files", "readings_files"},
+    {"cli", "cli_compare", "cli_validate", "cli_options"},
 ]
 MAY_IMPORT_TORCH = {"net", "selftest"}
-MAY_IMPORT_TYPER = {"cli", "cli_compare", "cli_options"}
+MAY_IMPORT_TYPER = {"cli", "cli_compare", "cli_validate", "cli_options"}
 MAY_IMPORT_SIMPLEITK = {"io"}
 # steps: the memory that Linux says is free
 MAY_TAKE_PATHS = {
-    "io", "folders", "pipeline", "examination", "results", "followup_files", "cli", "cli_compare",
-    "cli_options", "labels", "net", "steps", "selftest",
+    "io", "folders", "pipeline", "examination", "results", "followup_files", "mask_files",
+    "validation_files", "readings_files", "cli", "cli_compare", "cli_validate", "cli_options", "labels",
+    "net", "steps", "selftest",
 }  # fmt: skip
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

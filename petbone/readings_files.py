@@ -1,0 +1,81 @@
+"""Two segmentations of every patient from files: pairs read one by one, and the folder written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import petbone
+from petbone.anatomy import ALL_BONES, BY_ID, SKELETON_49
+from petbone.errors import InputError
+from petbone.folders import write_tables
+from petbone.lattice import in_order_of
+from petbone.mask_files import find_masks, pair, read_mask, unpaired, without_path
+from petbone.pipeline import versions
+from petbone.readings import Readings, readings_of, rows_of_readings
+from petbone.steps import Steps
+from petbone.validation_notes import merged, of_lacking, of_same_files
+
+DEFINITIONS = {
+    "difference": "second minus first",
+    "volume_difference_percent": "100 |V1 - V2| / ((V1 + V2) / 2)",
+    "volume": "voxels times the volume of a voxel (determinant of the matrix)",
+    "cut": "a bone that touches a face of the grid of either scan is in no mean",
+    "repeatability_coefficient": "1.96 sqrt(2) within-subject SD, with SD^2 = sum of d^2 / (2 n)",
+    "limits_of_agreement": "bias -+ 1.96 SD; exact 95 % intervals of each limit by the noncentral t",
+}
+
+
+def read_readings(
+    first: Path, second: Path, labels: str | None, bones: tuple[int, ...], every: bool, steps: Steps
+) -> tuple[Readings, dict[str, Any]]:
+    """All pairs compared, and the provenance. `bones`: labels, none for the paper's 49; `every`: all.
+
+    Raises InputError for what cannot be compared.
+    """
+    asked = tuple(bone.id for bone in ALL_BONES) if every else bones or SKELETON_49
+    sides = (find_masks(first), find_masks(second))
+    pairs = pair(*sides, (first, second))
+    lacking = unpaired(*sides, pairs, ("first", "second"))
+    told: list[tuple[str, str]] = []
+    rows: list[dict[str, Any]] = []
+    inputs: dict[str, dict[str, Any]] = {}
+    with steps("compare"):
+        for n, (case, paths) in enumerate(pairs.items(), start=1):
+            one, two = (read_mask(path, labels) for path in paths)
+            rows += rows_of_readings(case, one.reading, two.reading, asked, one_scan=False)
+            told += [(case, note) for mask in (one, two) for note in mask.notes]
+            if in_order_of(two.reading.bones, one.reading.bones.grid) is not None:
+                told.append((case, "both masks are on one grid: are they of two scans?"))
+            inputs[case] = {"first": one.facts, "second": two.facts}
+            steps.progress(n / len(pairs))
+    if all(row["found"] == "neither" for row in rows):
+        names = "any bone" if every or not bones else ", ".join(BY_ID[label].name for label in asked)
+        raise InputError(
+            f"{first}: neither it nor {second} holds {names}; expected label maps of bones: say whose labels "
+            "they have with --labels"
+        )
+    notes = [*sides[0].notes, *sides[1].notes, *of_lacking(lacking), *of_same_files(inputs), *merged(told)]
+    with steps("tables"):
+        found = readings_of(rows, lacking, list(dict.fromkeys(notes)), every=every)
+    stated = {"bones": list(dict.fromkeys(map(str, found.volumes["bone"]))), "labels": without_path(labels)}
+    return found, {
+        "petbone": petbone.__version__,
+        "options": stated,
+        "definitions": DEFINITIONS,
+        "inputs": inputs,
+        "warnings": list(found.warnings),
+        "versions": versions(),
+    }
+
+
+def write_readings(found: Readings, provenance: Mapping[str, Any], folder: Path) -> None:
+    """Write every file into `folder`, which exists. Raises ResourceError when it cannot."""
+    tables = {
+        "volumes": found.volumes,
+        "agreement": found.agreement,
+        "families": found.families,
+        "missing": found.missing,
+    }
+    write_tables(tables, {}, provenance, folder)

@@ -1,0 +1,87 @@
+"""What a study must warn of, as sentences: what is missing, what seems mistaken. No paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+_LISTED = 4
+
+
+def merged(notes: Sequence[tuple[str, str]]) -> list[str]:
+    """(case, sentence) as sentences that name their cases, each once and in the order of the first."""
+    cases: dict[str, list[str]] = {}
+    for case, sentence in notes:
+        cases.setdefault(sentence, []).append(case)
+    return [f"{', '.join(dict.fromkeys(some))}: {sentence}" for sentence, some in cases.items()]
+
+
+def of_lacking(lacking: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Masks without a partner: (case, side where it is not, ``file`` or ``first reading``)."""
+    said = []
+    for side, what in dict.fromkeys((side, what) for _, side, what in lacking):
+        cases = [case for case, where, kind in lacking if (where, kind) == (side, what)]
+        kind = "second reading" if what == "first reading" else "case"
+        number = f"{len(cases)} {kind}{'s' if len(cases) > 1 else ''}"
+        said.append(f"{number} without a {side} mask, not compared: {', '.join(cases)}")
+    return said
+
+
+def of_found(overlap: pd.DataFrame) -> list[str]:
+    """How many bones one side alone holds, and how many are cut."""
+    said = []
+    for found, words in (
+        ("missed", "missed by the prediction (Dice 0)"),
+        ("extra", "in the prediction alone"),
+    ):
+        rows = overlap[overlap["found"] == found]
+        if len(rows):
+            said.append(f"{words}: {_listed(rows)}")
+    cut = overlap[overlap["note"].str.contains("cut by the end", regex=False)]
+    if len(cut):
+        said.append(f"cut by the end of the scan: {_listed(cut)}")
+    return said
+
+
+def _listed(rows: pd.DataFrame) -> str:
+    names = [f"{bone} of {case}" for bone, case in zip(rows["bone"], rows["case"], strict=True)]
+    more = f" and {len(names) - _LISTED} more (overlap.csv)" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def of_absent(overlap: pd.DataFrame, left: Sequence[str]) -> list[str]:
+    """Bones that no reference holds; `left` are out of the tables, too."""
+    said = [f"no reference holds {', '.join(left)}: left out of the tables"] if left else []
+    held = set(overlap.loc[overlap["found"].isin(("both", "missed")), "bone"])
+    lacking = [name for name in dict.fromkeys(overlap["bone"]) if name not in held]
+    if lacking:
+        said.append(f"no reference holds {', '.join(lacking)}: nothing to compare with")
+    return said
+
+
+def of_makers(makers: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Where a tool made the reference, as far as is known, and none the prediction, by case."""
+    cases = [case for case, (reference, _) in makers.items() if reference]
+    if not cases or any(predicted for _, predicted in makers.values()):
+        return []
+    return [
+        f"the reference of {len(cases)} of {len(makers)} cases was made by {makers[cases[0]][0]}, and "
+        "nothing says so of the predictions: are the two sides swapped? (differences are predicted minus "
+        "reference)"
+    ]
+
+
+def of_same_files(inputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Where one file stands for both sides of a case, or for two cases, by their hashes."""
+    one, two = (next(iter(inputs.values())).keys()) if inputs else ("", "")
+    same = [case for case, of in inputs.items() if of[one]["sha256"] == of[two]["sha256"]]
+    said = [f"{', '.join(same)}: the same file on both sides, so nothing can differ"] if same else []
+    for side in (one, two):
+        by_hash: dict[str, list[str]] = {}
+        for case, of in inputs.items():
+            by_hash.setdefault(of[side]["sha256"], []).append(case)
+        twice = [cases for cases in by_hash.values() if len(cases) > 1]
+        said += [f"{', '.join(cases)}: one and the same {side} file" for cases in twice]
+    return said
