@@ -175,9 +175,7 @@ def study_of(overlap: pd.DataFrame, worst: tuple[Worst, ...] = (), repeated: boo
     )  # fmt: skip
     repeat = pd.DataFrame(columns=REPEAT_COLUMNS)
     if repeated:
-        repeat = pd.DataFrame(
-            [["c1", "T7", "reference", 30.0, 31.0, 3.3, NAN, None]], columns=REPEAT_COLUMNS
-        )
+        repeat = pd.DataFrame([["c1", "T7", "reference", 30.0, 31.0, 3.3, NAN, None]], columns=REPEAT_COLUMNS)
     found = {
         "overlap": overlap,
         "agreement": agreement,

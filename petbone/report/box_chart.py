@@ -18,7 +18,7 @@ from petbone.report.difference_plot import Point
 from petbone.report.scales import Scale
 from petbone.report.tables import shown
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 600.0, 116.0, 78.0, 8.0, 42.0
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 600.0, 116.0, 104.0, 8.0, 42.0
 ROW, BOX = 30.0, 16.0
 ZERO_GAP = 26.0  # from the place of 0 to where the axis begins
 SPREAD = 11.0  # of the points, up and down

@@ -119,15 +119,21 @@ def render(result: Comparison, provenance: Mapping[str, Any]) -> str:
         for number, tracer in enumerate(result.tracers, 1)
     ]
     moved = result.motions.assign(own=["yes" if own else "no" for own in result.motions["own"]])
-    return environment().get_template("compare.html").render(
-        title=" and ".join(section.tracer for section in sections) + " PET/CT at two dates",
-        case_facts=_case_facts(result),
-        warnings=[plain(text) for text in result.warnings],
-        images=images,
-        sections=sections,
-        motions=tables.plain_table(moved, MOTION_COLUMNS, unsure),
-        provenance=provenance_rows({k: v for k, v in provenance.items() if k not in ("remarks", "warnings")}),
-        gap=tables.GAP,
+    return (
+        environment()
+        .get_template("compare.html")
+        .render(
+            title=" and ".join(section.tracer for section in sections) + " PET/CT at two dates",
+            case_facts=_case_facts(result),
+            warnings=[plain(text) for text in result.warnings],
+            images=images,
+            sections=sections,
+            motions=tables.plain_table(moved, MOTION_COLUMNS, unsure),
+            provenance=provenance_rows(
+                {k: v for k, v in provenance.items() if k not in ("remarks", "warnings")}
+            ),
+            gap=tables.GAP,
+        )
     )
 
 

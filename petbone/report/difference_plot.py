@@ -13,10 +13,12 @@ from petbone.report.scales import Scale
 from petbone.report.tables import shown
 
 WIDTH, HEIGHT = 384.0, 270.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 58.0, 10.0, 40.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 58.0, 24.0, 40.0
 STRIP = 18.0  # height of the margin that holds the bones of one mask alone
 MARGIN = 0.06  # of the span, around all that is drawn
-REACH = 0.6  # of the span: an interval that goes farther is cut at the frame, for it would press the points flat
+REACH = (
+    0.6  # of the span: an interval that goes farther is cut at the frame, for it would press the points flat
+)
 LINE_HEIGHT = 12.0
 
 
@@ -187,7 +189,7 @@ def interval(record: Mapping[str, Any], low: str, high: str, digits: int = 1) ->
     ends = _number(record, low), _number(record, high)
     if any(map(math.isnan, ends)):
         return ""
-    return f"{_fixed(ends[0], digits)} to {_fixed(ends[1], digits)}"
+    return f"{fixed(ends[0], digits)} to {fixed(ends[1], digits)}"
 
 
 def _number(record: Mapping[str, Any], key: str) -> float:
@@ -204,11 +206,11 @@ def _ml(value: float) -> str:
     return f"{shown(value, 1)} mL"
 
 
-def _fixed(value: float, digits: int) -> str:
+def fixed(value: float, digits: int) -> str:
     """With all its decimals, also where these are 0; -0.0 is 0.0."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def _signed(value: float) -> str:
-    text = _fixed(value, 1)
+    text = fixed(value, 1)
     return text if text.startswith("−") or not float(text) else f"+{text}"

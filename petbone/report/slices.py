@@ -169,9 +169,7 @@ def _box(mask: Mask, grid: Grid) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _slice(
-    frame: Volume, masks: tuple[Mask, Mask], view: View, at: tuple[int, ...], scale: float
-) -> Slice:
+def _slice(frame: Volume, masks: tuple[Mask, Mask], view: View, at: tuple[int, ...], scale: float) -> Slice:
     spacing = frame.grid.spacing_mm
     across_mm, up_mm = float(spacing[view.across]), float(spacing[view.upwards])
     columns, rows = frame.grid.shape[view.across], frame.grid.shape[view.upwards]

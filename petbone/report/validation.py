@@ -13,7 +13,7 @@ from petbone.anatomy import BY_NAME
 from petbone.report import tables
 from petbone.report.box_chart import DICE, HD95, box_charts
 from petbone.report.case import provenance_rows
-from petbone.report.difference_plot import DifferencePlot, difference_plot, interval
+from petbone.report.difference_plot import DifferencePlot, difference_plot, fixed, interval
 from petbone.report.page import environment
 from petbone.report.privacy import plain
 from petbone.report.slices import WINDOW_HU, Pictures, pictures_of
@@ -39,16 +39,10 @@ The paper does not say the side of its rib 7."""
 PAPER_COLUMNS = (
     Column("bone", "bone", digits="text", group="this study", meaning="name of the bone"),
     Column("n", "n", digits="whole", group="this study", meaning="pairs of volumes"),
-    Column(
-        "predicted_ml", "predicted", "mL", "text", "this study", "median (SD) of the predicted volumes"
-    ),
-    Column(
-        "reference_ml", "reference", "mL", "text", "this study", "median (SD) of the reference volumes"
-    ),
+    Column("predicted_ml", "predicted", "mL", "text", "this study", "median (SD) of the predicted volumes"),
+    Column("reference_ml", "reference", "mL", "text", "this study", "median (SD) of the reference volumes"),
     Column("dice", "Dice", "", 2, "this study", "median, with its 95 % interval"),
-    Column(
-        "repeat_predicted_percent", "two automatic", "%", 1, "this study", "difference of two readings"
-    ),
+    Column("repeat_predicted_percent", "two automatic", "%", 1, "this study", "difference of two readings"),
     Column("repeat_reference_percent", "two manual", "%", 1, "this study", "difference of two readings"),
     *(
         Column(f"paper_{n}", title, unit, "text", "Lindgren Belal et al. 2019, 46 patients", "printed there")
@@ -72,7 +66,12 @@ VOLUME_COLUMNS = (
     Column("loa_high_ml", "upper limit", "mL", 1, "difference, predicted − reference", "bias + 1.96 SD"),
     Column("bias_percent", "bias", "%", 1, "in % of the mean", "mean, and limits of agreement"),
     Column(
-        "mean_volume_difference_percent", "absolute", "%", 1, "in % of the mean", "mean of 100 |V1 − V2| / mean"
+        "mean_volume_difference_percent",
+        "absolute",
+        "%",
+        1,
+        "in % of the mean",
+        "mean of 100 |V1 − V2| / mean",
     ),
     Column("slope", "slope", "", 2, "agreement", "of the difference over the mean"),
     Column("icc_2_1", "ICC(2,1)", "", 3, "agreement", "absolute agreement, single measurement"),
@@ -151,28 +150,34 @@ def render(study: Study, provenance: Mapping[str, Any]) -> str:
     seen = agreement[_seen(agreement)]
     bones = [str(bone) for bone in seen["bone"]]
     version = provenance.get("petbone")
-    return environment().get_template("validation.html").render(
-        title="Validation of segmentations",
-        lead=headline(study),
-        warnings=[plain(text) for text in study.warnings],
-        paper=_paper(study),
-        repeated=bool(len(study.repeat)),
-        plot_groups=_plot_groups(overlap, seen),
-        not_drawn=[str(bone) for bone in agreement[~_seen(agreement)]["bone"]],
-        dice=box_charts(overlap, bones, DICE),
-        hd95=box_charts(overlap, bones, HD95),
-        volumes=_with_intervals(agreement, _filled(agreement, VOLUME_COLUMNS)),
-        borders=_with_intervals(agreement, _filled(agreement, BORDER_COLUMNS)),
-        groups=_groups(study.groups),
-        worst=[_worst(one) for one in study.worst],
-        window=WINDOW_HU,
-        missing=_missing(study.missing),
-        definitions=definitions(study),
-        counted=COUNTED,
-        methods=methods(study, "" if is_missing(version) else plain(version)),
-        references=REFERENCES,
-        provenance=provenance_rows({k: v for k, v in provenance.items() if k not in ("warnings", "steps")}),
-        gap=tables.GAP,
+    return (
+        environment()
+        .get_template("validation.html")
+        .render(
+            title="Validation of segmentations",
+            lead=headline(study),
+            warnings=[plain(text) for text in study.warnings],
+            paper=_paper(study),
+            repeated=bool(len(study.repeat)),
+            plot_groups=_plot_groups(overlap, seen),
+            not_drawn=[str(bone) for bone in agreement[~_seen(agreement)]["bone"]],
+            dice=box_charts(overlap, bones, DICE),
+            hd95=box_charts(overlap, bones, HD95),
+            volumes=_with_intervals(agreement, _filled(agreement, VOLUME_COLUMNS)),
+            borders=_with_intervals(agreement, _filled(agreement, BORDER_COLUMNS)),
+            groups=_groups(study.groups),
+            worst=[_worst(one) for one in study.worst],
+            window=WINDOW_HU,
+            missing=_missing(study.missing),
+            definitions=definitions(study),
+            counted=COUNTED,
+            methods=methods(study, "" if is_missing(version) else plain(version)),
+            references=REFERENCES,
+            provenance=provenance_rows(
+                {k: v for k, v in provenance.items() if k not in ("warnings", "steps")}
+            ),
+            gap=tables.GAP,
+        )
     )
 
 
@@ -292,7 +297,7 @@ def _missing(missing: pd.DataFrame) -> Table:
 def _worst(worst: Worst) -> WorstCase:
     drawn = pictures_of(worst)
     place = drawn.place
-    at = ", ".join(shown(value, 0) for value in place.mm)
+    at = ", ".join(fixed(value, 0) for value in place.mm)
     facts = [("Dice", shown(worst.dice, 3)), ("HD95", f"{shown(worst.hd95_mm, 1)} mm")]
     if is_missing(worst.hd95_mm):
         facts = facts[:1]

@@ -60,11 +60,11 @@ def definitions(study: Study) -> tuple[tuple[str, str], ...]:
         ("HD95", "the larger one of both directed 95th percentiles of the distance between the borders"),
         ("ASSD", "mean distance from every element of both borders to the other border"),
         ("NSD", f"share of both borders that is within {tolerance} of the other one (surface Dice)"),
-        ("difference", "predicted - reference: above 0 where the prediction is larger"),
-        ("volume difference in %", "mean over the cases of 100 |V1 - V2| / ((V1 + V2) / 2)"),
+        ("difference", "predicted − reference: above 0 where the prediction is larger"),
+        ("volume difference in %", "mean over the cases of 100 |V1 − V2| / ((V1 + V2) / 2)"),
         (
             "bias, limits",
-            "mean difference, and bias -+ 1.96 SD: 95 % of the differences of normal data lie between. "
+            "mean difference, and bias ∓ 1.96 SD: 95 % of the differences of normal data lie between. "
             "Intervals are of 95 %: that of the bias is Student's, those of the limits are exact (noncentral "
             "t, each limit for itself)",
         ),
@@ -82,7 +82,7 @@ def methods(study: Study, version: str) -> str:
     return (
         f"Predicted and reference masks of {_count(cases, 'case')} were compared with {made}: Dice, distances "
         f"of borders (by {study.ruler.border}; HD95, ASSD, surface Dice at {study.ruler.tolerance_mm:g} mm), "
-        "and volumes by limits of agreement (predicted minus reference, bias -+ 1.96 SD, exact 95 % "
+        "and volumes by limits of agreement (predicted minus reference, bias ∓ 1.96 SD, exact 95 % "
         "intervals), ICC(2,1) and CCC. A missed bone counted as Dice 0 and was left out of volumes and "
         "distances."
     )
@@ -140,7 +140,9 @@ def _missed(table: pd.DataFrame) -> str:
     words = []
     if missed:
         rows = table[table["n_missed"].fillna(0) > 0]
-        where = _listed([f"{bone} {int(n)} ×" for bone, n in zip(rows["bone"], rows["n_missed"], strict=True)])
+        where = _listed(
+            [f"{bone} {int(n)} ×" for bone, n in zip(rows["bone"], rows["n_missed"], strict=True)]
+        )
         told = f" ({where})" if len(rows) <= NAMED else ""
         were = "was" if missed == 1 else "were"
         words.append(f"{missed} of {_count(whole, 'bone')} of the reference {were} missed{told}")
