@@ -165,9 +165,9 @@ def study_of(overlap: pd.DataFrame, worst: tuple[Worst, ...] = (), repeated: boo
             "bone": rows["bone"],
             "n": rows["n"],
             "predicted_ml": [f"{m:.3g} ({s:.2g})" if s == s else None for m, s in
-                             zip(rows["median_predicted_ml"], rows["sd_predicted_ml"])],
+                             zip(rows["median_predicted_ml"], rows["sd_predicted_ml"], strict=True)],
             "reference_ml": [f"{m:.3g} ({s:.2g})" if s == s else None for m, s in
-                             zip(rows["median_reference_ml"], rows["sd_reference_ml"])],
+                             zip(rows["median_reference_ml"], rows["sd_reference_ml"], strict=True)],
             "dice": rows["median_dice"],
             "repeat_predicted_percent": 1.8 if repeated else NAN,
             "repeat_reference_percent": 6.04 if repeated else NAN,
@@ -208,7 +208,7 @@ def worst_case(
     bone: str = "L3",
     noise: float = 25.0,
 ) -> Worst:
-    """A ball of 18 mm in both masks, to which the prediction adds a small one at `bump_mm` from its middle."""
+    """A ball of 18 mm in both, to which the prediction adds a small one at `bump_mm` from its middle."""
     grid = Grid(shape, mm_from_ijk)
     mm = grid.mm(np.moveaxis(np.indices(shape), 0, -1)) - np.array(centre_mm)
     away = np.linalg.norm(mm, axis=-1)

@@ -64,7 +64,7 @@ class DifferencePlot:
 
 
 def difference_plot(
-    bone: str, cases: pd.DataFrame, agreement: Mapping[str, Any], name: str = ""
+    bone: str, cases: pd.DataFrame, agreement: Mapping[Any, Any], name: str = ""
 ) -> DifferencePlot:
     """Predicted minus reference over their mean, in mL.
 
@@ -127,7 +127,7 @@ def _span(values: list[float], wide: list[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _levels(agreement: Mapping[str, Any], y_of: Scale) -> tuple[Level, ...]:
+def _levels(agreement: Mapping[Any, Any], y_of: Scale) -> tuple[Level, ...]:
     keys = {
         "high": ("loa_high_ml", "loa_high_ci_low_ml", "loa_high_ci_high_ml"),
         "bias": ("bias_ml", "bias_low_ml", "bias_high_ml"),
@@ -146,7 +146,7 @@ def _levels(agreement: Mapping[str, Any], y_of: Scale) -> tuple[Level, ...]:
 
 
 def _trend(
-    agreement: Mapping[str, Any], mean: pd.Series[float], x_of: Scale, y_of: Scale
+    agreement: Mapping[Any, Any], mean: pd.Series[float], x_of: Scale, y_of: Scale
 ) -> tuple[float, float, float, float] | None:
     """The line of least squares, which passes the mean of both, where its slope is not 0 by its interval."""
     slope, low, high, bias = (
@@ -159,7 +159,7 @@ def _trend(
     return (*ends[0], *ends[1])
 
 
-def _words(agreement: Mapping[str, Any], n: int, missed: int, extra: int) -> tuple[str, ...]:
+def _words(agreement: Mapping[Any, Any], n: int, missed: int, extra: int) -> tuple[str, ...]:
     bias, low, high, slope = (
         _number(agreement, key) for key in ("bias_ml", "loa_low_ml", "loa_high_ml", "slope")
     )
@@ -180,11 +180,11 @@ def _words(agreement: Mapping[str, Any], n: int, missed: int, extra: int) -> tup
     return tuple(found)
 
 
-def _holds_zero(agreement: Mapping[str, Any]) -> bool:
+def _holds_zero(agreement: Mapping[Any, Any]) -> bool:
     return _number(agreement, "slope_low") <= 0 <= _number(agreement, "slope_high")
 
 
-def interval(record: Mapping[str, Any], low: str, high: str, digits: int = 1) -> str:
+def interval(record: Mapping[Any, Any], low: str, high: str, digits: int = 1) -> str:
     """Both ends in words; empty where an end has no value."""
     ends = _number(record, low), _number(record, high)
     if any(map(math.isnan, ends)):
@@ -192,9 +192,9 @@ def interval(record: Mapping[str, Any], low: str, high: str, digits: int = 1) ->
     return f"{fixed(ends[0], digits)} to {fixed(ends[1], digits)}"
 
 
-def _number(record: Mapping[str, Any], key: str) -> float:
+def _number(record: Mapping[Any, Any], key: str) -> float:
     """The figure as a number; NaN for every kind of gap, and where it is endless."""
-    value = pd.to_numeric(record.get(key), errors="coerce")
+    value = record.get(key)
     return float(value) if value is not None and pd.notna(value) and math.isfinite(value) else float("nan")
 
 

@@ -7,6 +7,7 @@ passes the middles between voxel centres inside and outside, as the border by su
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -142,7 +143,8 @@ def outline(mask: npt.NDArray[np.bool_]) -> str:
     from skimage.measure import find_contours
 
     words = []
-    for contour in find_contours(np.pad(mask, 1).astype(np.uint8), 0.5):
+    contours = find_contours(np.pad(mask, 1).astype(np.uint8), 0.5)  # type: ignore[no-untyped-call]
+    for contour in contours:
         # Columns and rows of half pixels: the centre of the first pixel is at (1, 1) of these.
         points = np.rint(2 * (contour[:-1, ::-1] - 0.5)).astype(int)
         steps = np.diff(points, axis=0, append=points[:1])
@@ -190,12 +192,13 @@ def _slice(frame: Volume, masks: tuple[Mask, Mask], view: View, at: tuple[int, .
     )
 
 
-def _plane(data: npt.NDArray[np.generic], view: View, at: tuple[int, ...]) -> npt.NDArray[np.generic]:
+def _plane(data: npt.NDArray[Any], view: View, at: tuple[int, ...]) -> npt.NDArray[Any]:
     """(rows, columns) as they are drawn: high coordinates on the left and at the top."""
-    return np.take(data, at[view.through], axis=view.through)[::-1, ::-1].T
+    flat: npt.NDArray[Any] = np.take(data, at[view.through], axis=view.through)
+    return flat[::-1, ::-1].T
 
 
-def _grey(hu: npt.NDArray[np.generic]) -> str:
+def _grey(hu: npt.NDArray[Any]) -> str:
     image = Image.fromarray(np.ascontiguousarray(hu, np.float32))
     if max(image.size) > MOST_PIXELS:
         size = min(image.width, MOST_PIXELS), min(image.height, MOST_PIXELS)

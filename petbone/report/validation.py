@@ -33,8 +33,8 @@ PAPER_2019 = {
     "rib_right_7": ("33 (3.9)", "31 (4.8)", "0.84", "1", "6"),
     "sternum": ("80 (11)", "72 (9.2)", "0.83", "3", "5"),
 }
-"""CNN and manual volume in mL, SDI, difference of two readings in %, CNN and manual: Lindgren Belal et al. 2019.
-The paper does not say the side of its rib 7."""
+"""CNN and manual volume in mL, SDI, difference of two readings in %, CNN and manual: Lindgren Belal et al.
+2019. The paper does not say the side of its rib 7."""
 
 PAPER_COLUMNS = (
     Column("bone", "bone", digits="text", group="this study", meaning="name of the bone"),

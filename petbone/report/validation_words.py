@@ -80,8 +80,8 @@ def methods(study: Study, version: str) -> str:
     made = f"petbone {version}".strip()
     cases = study.overlap["case"].nunique()
     return (
-        f"Predicted and reference masks of {_count(cases, 'case')} were compared with {made}: Dice, distances "
-        f"of borders (by {study.ruler.border}; HD95, ASSD, surface Dice at {study.ruler.tolerance_mm:g} mm), "
+        f"Predicted and reference masks of {_count(cases, 'case')} were compared with {made}: Dice, "
+        f"distances of borders (by {study.ruler.border}; HD95, ASSD, surface Dice at {study.ruler.tolerance_mm:g} mm), "
         "and volumes by limits of agreement (predicted minus reference, bias ∓ 1.96 SD, exact 95 % "
         "intervals), ICC(2,1) and CCC. A missed bone counted as Dice 0 and was left out of volumes and "
         "distances."
@@ -92,8 +92,9 @@ def _dice(table: pd.DataFrame) -> str:
     known = table[table["median_dice"].notna()]
     if not len(known):
         return "No bone has a Dice index."
-    low, high = known.loc[known["median_dice"].idxmin()], known.loc[known["median_dice"].idxmax()]
-    words = [f"{shown(float(row['median_dice']), 2)} ({row['bone']})" for row in (low, high)]
+    records = sorted(known.to_dict("records"), key=lambda record: float(record["median_dice"]))
+    ends = (records[0], records[-1])
+    words = [f"{shown(float(record['median_dice']), 2)} ({record['bone']})" for record in ends]
     if len(known) == 1:
         return f"Median Dice {words[0]}."
     return f"Median Dice {words[0]} to {words[1]}."
