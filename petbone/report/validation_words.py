@@ -81,7 +81,8 @@ def methods(study: Study, version: str) -> str:
     cases = study.overlap["case"].nunique()
     return (
         f"Predicted and reference masks of {_count(cases, 'case')} were compared with {made}: Dice, "
-        f"distances of borders (by {study.ruler.border}; HD95, ASSD, surface Dice at {study.ruler.tolerance_mm:g} mm), "
+        f"distances of borders (by {study.ruler.border}; HD95, ASSD, surface Dice at "
+        f"{study.ruler.tolerance_mm:g} mm), "
         "and volumes by limits of agreement (predicted minus reference, bias ∓ 1.96 SD, exact 95 % "
         "intervals), ICC(2,1) and CCC. A missed bone counted as Dice 0 and was left out of volumes and "
         "distances."
