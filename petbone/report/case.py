@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from petbone.anatomy import SKELETON_49
@@ -15,6 +14,7 @@ from petbone.burden import REGION_COLUMNS, region_table
 from petbone.case import CaseResult, PetResult
 from petbone.followup import Together, together
 from petbone.report import tables, tracers
+from petbone.report.page import environment
 from petbone.report.privacy import facts, plain
 from petbone.report.scene import CT_WINDOW_HU, Panel, Scene, scene, suv_max_shown
 from petbone.report.tables import Column, Table, is_missing, shown
@@ -108,14 +108,8 @@ def pages(result: CaseResult, told: Together | None = None) -> Pages:
     called = {pet.tracer: _tracer(pet) for pet in result.all_pets}
     pairs = () if told is None else tracers.pairs(result, told, drawn, either, called)
     images = _sized(drawn, pairs)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("petbone.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    report = environment.get_template("case.html").render(
+    templates = environment()
+    report = templates.get_template("case.html").render(
         title=_title(result),
         case_facts=_case_facts(result),
         guesses=guesses,
@@ -135,7 +129,7 @@ def pages(result: CaseResult, told: Together | None = None) -> Pages:
     )
     if not pairs:
         return Pages(report, None)
-    figure = environment.get_template("concordance.svg").render(
+    figure = templates.get_template("concordance.svg").render(
         pairs=pairs, images=images, colours=tracers.COLOURS, width=tracers.WIDTH
     )
     return Pages(report, figure)

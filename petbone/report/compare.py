@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from petbone.anatomy import BY_NAME, unsure_name
@@ -15,6 +14,7 @@ from petbone.change_words import headline
 from petbone.comparison import Comparison, TracerChanges
 from petbone.report import tables
 from petbone.report.case import TRACER_NAMES, Card, provenance_rows
+from petbone.report.page import environment
 from petbone.report.privacy import facts, plain
 from petbone.report.scene import Panel, scene, suv_max_shown
 from petbone.report.tables import Column, Table, Unsure, shown
@@ -118,23 +118,22 @@ def render(result: Comparison, provenance: Mapping[str, Any]) -> str:
         _section(number, tracer, panels[number - 1], unsure)
         for number, tracer in enumerate(result.tracers, 1)
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("petbone.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     moved = result.motions.assign(own=["yes" if own else "no" for own in result.motions["own"]])
-    return environment.get_template("compare.html").render(
-        title=" and ".join(section.tracer for section in sections) + " PET/CT at two dates",
-        case_facts=_case_facts(result),
-        warnings=[plain(text) for text in result.warnings],
-        images=images,
-        sections=sections,
-        motions=tables.plain_table(moved, MOTION_COLUMNS, unsure),
-        provenance=provenance_rows({k: v for k, v in provenance.items() if k not in ("remarks", "warnings")}),
-        gap=tables.GAP,
+    return (
+        environment()
+        .get_template("compare.html")
+        .render(
+            title=" and ".join(section.tracer for section in sections) + " PET/CT at two dates",
+            case_facts=_case_facts(result),
+            warnings=[plain(text) for text in result.warnings],
+            images=images,
+            sections=sections,
+            motions=tables.plain_table(moved, MOTION_COLUMNS, unsure),
+            provenance=provenance_rows(
+                {k: v for k, v in provenance.items() if k not in ("remarks", "warnings")}
+            ),
+            gap=tables.GAP,
+        )
     )
 
 
