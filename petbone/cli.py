@@ -41,6 +41,7 @@ from petbone.cli_options import (
     pet_options,
     refuse_unknown_align,
 )
+from petbone.cli_validate_hotspots import validate_hotspots
 
 app = typer.Typer(
     name="petbone",
@@ -161,6 +162,7 @@ def quantify(
 
 
 app.command()(compare)
+app.command("validate-hotspots")(validate_hotspots)
 
 
 @app.command()

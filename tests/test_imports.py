@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 
 # From the bottom up: a module may import from its own line and from those above it, never from below.
 LAYERS = [
-    {"errors", "volume", "anatomy", "steps", "components", "repeatability", "agreement"}
-    | {"bland_altman", "reliability", "method_comparison"},
+    {"errors", "volume", "anatomy", "steps", "components", "repeatability", "agreement", "lattice"}
+    | {"pairing", "bland_altman", "reliability", "method_comparison"},
     {
         "body",
         "suv",
@@ -29,19 +29,19 @@ LAYERS = [
     {"io"},
     {"net", "foci", "background", "hotspots", "completeness", "endplates", "joints", "spill"},
     {"whole", "benign", "burden", "indices", "matching", "bone_motion", "case"},
-    {"followup", "sensitivity", "validation"},
+    {"followup", "sensitivity", "validation", "detection", "detection_figures"},
     {"change", "change_words", "comparison", "misnamed"},
     {"report", "phantom", "measure"},
-    {"pipeline", "results", "progress", "selftest", "followup_files"},
-    {"cli", "cli_compare", "cli_options"},
+    {"pipeline", "results", "progress", "selftest", "followup_files", "detection_files"},
+    {"cli", "cli_compare", "cli_options", "cli_validate_hotspots"},
 ]
 MAY_IMPORT_TORCH = {"net", "selftest"}
-MAY_IMPORT_TYPER = {"cli", "cli_compare", "cli_options"}
+MAY_IMPORT_TYPER = {"cli", "cli_compare", "cli_options", "cli_validate_hotspots"}
 MAY_IMPORT_SIMPLEITK = {"io"}
 # steps: the memory that Linux says is free
 MAY_TAKE_PATHS = {
     "io", "pipeline", "results", "followup_files", "cli", "cli_compare", "cli_options", "labels", "net",
-    "steps", "selftest",
+    "steps", "selftest", "pairing", "detection_files", "cli_validate_hotspots",
 }  # fmt: skip
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
