@@ -1,5 +1,4 @@
-"""Which lesions of a reference map were found: a record per lesion, from which all figures follow. Arrays
-only.
+"""Which lesions of a reference map were found: a record per lesion, from which all else follows. No paths.
 
 * *overlap*   : of two lesions, by the `Criterion`: IoU (shared / union), Dice, or any (shared / smaller one)
 * *found*     : a reference lesion that has a partner; one to one, pairs of enough overlap alone, first as
@@ -183,7 +182,7 @@ def lesions_in(labels: npt.NDArray[Any], reading: str = "auto") -> Lesions:
         reading = "parts" if labels.max(initial=0) <= 1 else "numbers"
     if reading == "parts":
         return Lesions(connected(np.asarray(labels > 0, np.uint8), 26), "parts", 0)
-    parts = connected(labels, 26)
+    parts = connected(labels.copy(order="K"), 26)  # cc3d takes no array that refuses writes
     first = np.unique(parts[labels > 0], return_index=True)[1]
     owners = np.unique(labels[labels > 0][first], return_counts=True)[1]
     return Lesions(labels, "numbers", int((owners > 1).sum()))

@@ -1,5 +1,4 @@
-"""Maps of lesions: pairs of files read and refused, tables and provenance of what was detected written. Paths
-end here."""
+"""Maps of lesions: pairs of files read and refused; tables of what was detected written. Paths end here."""
 
 from __future__ import annotations
 
@@ -28,8 +27,8 @@ LESION_COLUMNS = (
 """A row per reference lesion, and per predicted one without partner."""
 PATIENT_COLUMNS = (
     "case", "reference_lesions", "predicted_lesions", "found", "missed", "false", "split", "merged",
-    "ignored_reference", "ignored_predicted", "sensitivity", "precision", "f1", "reference_ml", "predicted_ml",
-    "shared_ml", "dice", "volume_difference_ml", "volume_difference_percent", "note",
+    "ignored_reference", "ignored_predicted", "sensitivity", "precision", "f1", "reference_ml",
+    "predicted_ml", "shared_ml", "dice", "volume_difference_ml", "volume_difference_percent", "note",
 )  # fmt: skip
 FIGURE_COLUMNS = ("figure", "value", "low", "high", "bootstrap_low", "bootstrap_high", "n", "definition")
 CURVE_COLUMNS = tuple(one.name for one in fields(CurvePoint))
@@ -151,13 +150,14 @@ def _reading_words(inputs: Sequence[dict[str, Any]]) -> list[str]:
         masks = sum(one["reading"] == "parts" for one in maps)
         if masks:
             lines.append(
-                f"{side}: {masks} of {len(maps)} maps are masks; their connected parts (26 neighbours) are the lesions"
+                f"{side}: {masks} of {len(maps)} maps are masks: lesions are their connected parts "
+                "(26 neighbours)"
             )
         broken = sum(one["lesions_in_parts"] for one in maps)
         if broken:
             lines.append(
-                f"{side}: {broken} lesions are of separate parts; if numbers are classes and not lesions, give "
-                "--lesions parts"
+                f"{side}: {broken} lesions are of separate parts; if numbers are classes and not lesions, "
+                "give --lesions parts"
             )
     lines += [f"{one['case']}: {line}" for one in inputs for line in one["warnings"]]
     return lines
@@ -222,7 +222,7 @@ def write_detection(result: Detection, folder: Path, steps: Steps) -> None:
     try:
         with steps("write"):
             for name, table in tables.items():
-                table.to_csv(folder / name, index=False, float_format="%.10g")
+                table.to_csv(folder / name, index=False, float_format="%.6g")
         write_json(_provenance(result) | {"steps": steps.records}, folder / MARK)
     except OSError as error:
         raise ResourceError(f"the results cannot be written: {error.strerror}") from error

@@ -1,5 +1,4 @@
-"""Two arrays of one lattice whose axes run otherwise: brought to each other exactly, without
-interpolation."""
+"""Two arrays of one lattice whose axes run otherwise: brought to each other without interpolation."""
 
 from __future__ import annotations
 

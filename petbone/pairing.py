@@ -9,8 +9,7 @@ from petbone.errors import InputError
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 ONLY_CASE = "1"
-"""What the case is called where two files are given: nobody has paired by their names, which can name a
-patient."""
+"""The case of two files: nobody has paired by their names, which can be a patient's."""
 
 
 @dataclass(frozen=True)
