@@ -14,7 +14,7 @@ from petbone.detection import Criterion, Lesion, Lesions, Patient, compare_hotsp
 from petbone.detection_figures import CurvePoint, Figure, cohort_figures, froc, patient_figures
 from petbone.errors import InputError, ResourceError
 from petbone.io import PetOptions, Scan, read_labels, read_pet
-from petbone.lattice import turned_to
+from petbone.lattice import SAME_MM, in_order_of
 from petbone.pairing import Pair, Pairing, pair_files, partner_file
 from petbone.pipeline import versions
 from petbone.results import MARK, write_json
@@ -96,7 +96,7 @@ def _case(
     grid = scans["reference"].volume.grid
     arrays, facts = {}, {}
     for name, scan in scans.items():
-        turned = turned_to(scan.volume, grid)
+        turned = in_order_of(scan.volume, grid)
         if turned is None:
             raise InputError(
                 f"{paths[name]}: lies on another grid than {pair.reference} ({_geometry(scan)}, against "
@@ -106,7 +106,7 @@ def _case(
         facts[name] = {
             key: value for key, value in scan.source.items() if key not in ("seconds", "label_names")
         }
-        facts[name]["axes_turned"] = turned is not scan.volume
+        facts[name]["axes_turned"] = not scan.volume.grid.same_as(grid, SAME_MM)
     maps: dict[str, Lesions] = {
         name: lesions_in(arrays[name], reading) for name in ("reference", "predicted")
     }

@@ -1,4 +1,4 @@
-"""Two arrays of one lattice whose axes run otherwise: brought to each other without interpolation."""
+"""Whether two images hold the same voxels, whatever the order of their axes."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import numpy as np
 
 from petbone.volume import Grid, Volume
 
+SAME_MM = 0.1
+"""Headers of two tools round; voxels that are nearer to each other than this are the same."""
 
-def turned_to(volume: Volume, grid: Grid, atol_mm: float = 1e-3) -> Volume | None:
-    """`volume` with its axes flipped and permuted so that it lies on `grid`; None where no such turn does it.
 
-    Every voxel keeps its value and its place in the world, within `atol_mm`. The data is a view.
+def in_order_of(volume: Volume, grid: Grid) -> Volume | None:
+    """The very voxels of `volume` in the order of `grid`, without a copy; None where they are other voxels.
+
+    Flips and permutations of axes are undone. The same lattice with another extent is not the same voxels.
     """
-    if volume.grid.same_as(grid, atol_mm):
-        return volume
-    steps = np.linalg.solve(volume.grid.mm_from_ijk[:3, :3], grid.mm_from_ijk[:3, :3])
-    turn = np.rint(steps)
-    # One entry of 1 or -1 in every row and column, or it is no turn of axes.
-    if not (np.abs(turn).sum(axis=0) == 1).all() or not (np.abs(turn).sum(axis=1) == 1).all():
+    turn = np.rint(grid.ijk_from_mm[:3, :3] @ volume.grid.mm_from_ijk[:3, :3])
+    if not np.array_equal(np.abs(turn).sum(axis=0), np.ones(3)) or abs(round(np.linalg.det(turn))) != 1:
         return None
-    axes = tuple(int(axis) for axis in np.abs(turn).argmax(axis=0))
-    signs = [int(turn[axis, n]) for n, axis in enumerate(axes)]
-    shape = tuple(volume.grid.shape[axis] for axis in axes)
-    ours_from_new = np.eye(4)
-    ours_from_new[:3, :3] = turn
-    for axis, sign, count in zip(axes, signs, shape, strict=True):
-        ours_from_new[axis, 3] = 0 if sign > 0 else count - 1
-    turned = Grid((shape[0], shape[1], shape[2]), volume.grid.mm_from_ijk @ ours_from_new)
-    if not turned.same_as(grid, atol_mm):
+    axes = [int(axis) for axis in np.abs(turn).argmax(axis=1)]  # of `volume`, in the order of `grid`
+    if tuple(volume.grid.shape[axis] for axis in axes) != grid.shape:
         return None
-    data = volume.data.transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]
-    return Volume(data, grid, volume.unit)
+    flipped = [bool(turn[n, axis] < 0) for n, axis in enumerate(axes)]
+    own_from_grid = np.eye(4)  # indices
+    own_from_grid[:3, :3] = 0
+    for n, axis in enumerate(axes):
+        own_from_grid[axis, n] = -1 if flipped[n] else 1
+        own_from_grid[axis, 3] = grid.shape[n] - 1 if flipped[n] else 0
+    if not Grid(grid.shape, volume.grid.mm_from_ijk @ own_from_grid).same_as(grid, SAME_MM):
+        return None
+    turned = volume.data.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flipped)]
+    return Volume(turned, grid, volume.unit)

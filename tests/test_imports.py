@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 
 # From the bottom up: a module may import from its own line and from those above it, never from below.
 LAYERS = [
-    {"errors", "volume", "anatomy", "steps", "components", "repeatability", "agreement", "lattice"}
+    {"errors", "volume", "anatomy", "steps", "components", "repeatability", "agreement"}
     | {"pairing", "bland_altman", "reliability", "method_comparison"},
     {
         "body",
@@ -25,7 +25,7 @@ LAYERS = [
         "metrics",
         "surfaces",
     },
-    {"shift", "tissues", "pose", "bone_shift", "register", "alignment", "nearby", "places"},
+    {"shift", "tissues", "pose", "bone_shift", "register", "alignment", "nearby", "places", "lattice"},
     {"io"},
     {"net", "foci", "background", "hotspots", "completeness", "endplates", "joints", "spill"},
     {"whole", "benign", "burden", "indices", "matching", "bone_motion", "case"},
