@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -154,21 +154,20 @@ class _Pairs:
     enough: npt.NDArray[np.bool_]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Found:
-    """Who is whose partner, and who is left; positions, not numbers."""
+    """Partner of each reference lesion that counts, and of each ignored one; positions, not numbers."""
 
-    pairs: dict[int, int] = field(default_factory=dict)
-    ignored: dict[int, int] = field(default_factory=dict)
+    pairs: dict[int, int]
+    ignored: dict[int, int]
 
 
 def lesions_in(labels: npt.NDArray[Any], reading: str = "auto") -> Lesions:
-    """The lesions of a 3-D map of whole numbers from 0, by number, or the connected parts (26 neighbours) of
-    a mask.
+    """The lesions of a 3-D map of whole numbers from 0.
 
-    ``numbers``: each number above 0 is a lesion. ``parts``: each part of all that is above 0 is one.
-    ``auto``: parts where the map holds 0 and 1 alone, numbers otherwise. Raises ValueError for another
-    reading, a map that is not 3-D or that holds other than whole numbers from 0.
+    ``numbers``: each number above 0 is a lesion. ``parts``: each part (26 neighbours) of all that is above 0
+    is one. ``auto``: parts where the map holds 0 and 1 alone, numbers otherwise. Raises ValueError for
+    another reading, a map that is not 3-D or that holds other than whole numbers from 0.
     """
     if reading not in READINGS:
         raise ValueError(f"a map of lesions is read by {', '.join(READINGS)}, got {reading!r}")

@@ -119,19 +119,19 @@ def froc(patients: Sequence[Patient]) -> list[CurvePoint]:
     """
     lesions = [lesion for patient in patients for lesion in patient.lesions]
     n_lesions = sum(lesion.what in ("found", "missed") for lesion in lesions)
-    predicted = [
-        (lesion.predicted_suv_max, lesion.what == "found")
-        for lesion in lesions
-        if lesion.what in ("found", "false")
-    ]
-    if not n_lesions or any(math.isnan(confidence) for confidence, _ in predicted):
+    counted = [lesion for lesion in lesions if lesion.what in ("found", "false")]
+    confidence = np.array([lesion.predicted_suv_max for lesion in counted], np.float64)
+    if not n_lesions or not len(counted) or np.isnan(confidence).any():
         return []
-    curve = []
-    for least in sorted({confidence for confidence, _ in predicted}, reverse=True):
-        counted = [hit for confidence, hit in predicted if confidence >= least]
-        hits = sum(counted)
-        curve.append(CurvePoint(least, hits / n_lesions, (len(counted) - hits) / len(patients)))
-    return curve
+    order = np.argsort(-confidence, kind="stable")
+    confidence = confidence[order]
+    hits = np.cumsum([counted[n].what == "found" for n in order])
+    false = np.arange(1, len(order) + 1) - hits
+    lasts = np.flatnonzero(np.append(np.diff(confidence) != 0, True))  # those of one confidence come together
+    return [
+        CurvePoint(float(confidence[n]), float(hits[n] / n_lesions), float(false[n] / len(patients)))
+        for n in lasts
+    ]
 
 
 def sensitivity_at(curve: Sequence[CurvePoint], rate: float) -> float:
