@@ -75,8 +75,8 @@ def validate_hotspots(
     typer.echo(f"{len(result.patients)} patients: {counts} ({criterion.words()})")
     for name in _SHOWN:
         figure = figures[name]
-        value = "has no value" if math.isnan(figure.value) else f"{figure.value:.3f}"
+        value = "has no value" if math.isnan(figure.value) else f"{figure.value:.3f} (n = {figure.n})"
         low, high = figure.bootstrap
-        interval = "" if math.isnan(low) else f" (95 % {low:.3f} to {high:.3f}, patients drawn)"
+        interval = "" if math.isnan(low) else f", 95 % {low:.3f} to {high:.3f} (patients drawn)"
         typer.echo(f"{name.replace('_', ' ')}: {value}{interval}")
     typer.echo(f"tables: {output}")

@@ -206,6 +206,14 @@ def test_masks_are_read_by_their_parts(tmp_path: Path, cli):
     assert figures_in(tmp_path / "numbers")["value"]["sensitivity"] == 1
 
 
+def test_a_map_against_itself_is_said(study: Path, cli):
+    answer = cli("validate-hotspots", study / "reference", study / "reference", "-o", study / "out")
+    assert "of 4 of 4 cases the predicted map is the very file of the reference" in answer.out
+    figures = figures_in(study / "out")["value"]
+    assert figures[["sensitivity", "precision", "f1", "dice_total"]].tolist() == [1, 1, 1, 1]
+    assert "sensitivity: 1.000 (n = 5)" in answer.out
+
+
 def test_refusals_leave_one_line_and_no_folder(study: Path, tmp_path: Path, cli):
     out = study / "out"
     other = save(study / "other" / "a.nii.gz", {1: (0, 3)})
