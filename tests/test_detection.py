@@ -145,6 +145,7 @@ IGNORED = {
     "a small predicted one beside it": ("1... ...2", (0, 0, 0), (1, 1)),
     "of the volume itself it counts": ("11.. ....", (0, 1, 0), (0, 0)),
     "a small predicted one that finds a counted one": ("11.. .2..", (1, 0, 0), (0, 0)),
+    "a small piece of a found one": ("11111 111.2", (1, 0, 0), (0, 1)),
     "a counted lesion chooses first": ("122. 111.", (1, 0, 0), (1, 0)),
 }
 
@@ -156,6 +157,20 @@ def test_lesions_below_the_minimal_volume(name: str):
     figures = patient_figures(patient)
     assert counts(patient)[:3] == expected
     assert (figures["ignored_reference"], figures["ignored_predicted"]) == ignored
+
+
+def test_all_that_overlap_an_ignored_lesion_enough_are_ignored():
+    """One of two can be its partner; the other, a third of which lies in it, is not false for that."""
+    patient = compare_hotspots("a", *drawn("..11.. 111222"), 1.0, None, Criterion(min_volume_ml=3.0))
+    assert [(one.what, one.overlap) for one in patient.lesions] == [("ignored", 1 / 4)] * 2
+
+
+def test_of_two_that_fit_equally_the_hotter_one_is_the_partner():
+    suv = np.array([9, 9, 5, 5], np.float32)[:, None, None]
+    for line in (".11. 1122", ".11. 2211"):
+        for turn in (slice(None), slice(None, None, -1)):
+            patient = compare_hotspots("a", *(one[turn] for one in drawn(line)), 1.0, suv[turn])
+            assert [one.record for one in patient.lesions] == [(True, 9, 1 / 3), (False, 5, 1 / 3)]
 
 
 def test_the_minimal_volume_is_met_in_spite_of_rounding():
