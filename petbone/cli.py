@@ -42,6 +42,7 @@ from petbone.cli_options import (
     refuse_unknown_align,
 )
 from petbone.cli_validate import compare_segmentations, validate
+from petbone.cli_validate_hotspots import validate_hotspots
 
 app = typer.Typer(
     name="petbone",
@@ -164,6 +165,7 @@ def quantify(
 app.command()(compare)
 app.command()(validate)
 app.command("compare-segmentations")(compare_segmentations)
+app.command("validate-hotspots")(validate_hotspots)
 
 
 @app.command()

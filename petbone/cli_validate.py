@@ -78,8 +78,7 @@ def validate(
     typer.echo(in_short(study))
     for warning in study.warnings:
         typer.echo(f"note: {warning}")
-    # PAGE: becomes f"page: {output / 'validation.html'}" with the page.
-    typer.echo(f"tables: {output}")
+    typer.echo(f"page: {output / 'validation.html'}")
 
 
 def compare_segmentations(

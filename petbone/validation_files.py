@@ -32,6 +32,7 @@ from petbone.mask_files import (
 from petbone.metrics import Ruler
 from petbone.pipeline import refuse_no_overlap, versions
 from petbone.readings import repeat_table, rows_of_readings
+from petbone.report.validation import render
 from petbone.resample import resample
 from petbone.steps import Steps
 from petbone.surfaces import Definition
@@ -315,5 +316,5 @@ def write_study(study: Study, provenance: Mapping[str, Any], folder: Path) -> No
     if len(study.repeat):
         tables["repeat"] = study.repeat
     texts = {"table.md": as_markdown(study), "table.tex": as_latex(study)}
-    # PAGE: texts["validation.html"] = render(study, provenance)
+    texts["validation.html"] = render(study, provenance)
     write_tables(tables, texts, provenance, folder)

@@ -9,6 +9,9 @@ import pytest
 from conftest import HandMade
 from petbone import change, matching, readings, validation
 from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS, REGION_COLUMNS
+from petbone.detection import Criterion, Lesion, Patient
+from petbone.detection_figures import cohort_figures
+from petbone.detection_files import CURVE_COLUMNS, FIGURE_COLUMNS, LESION_COLUMNS, PATIENT_COLUMNS
 from petbone.followup import AGREEMENT_COLUMNS, concordance
 from petbone.indices import COLUMNS, parse_indices
 from test_followup import result
@@ -24,8 +27,8 @@ TRACERS = (AGREEMENT_COLUMNS, matching.COLUMNS, ["seen_by_other"])
 TABLES = (BONE_COLUMNS, HOTSPOT_COLUMNS, REGION_COLUMNS, COLUMNS)
 
 
-def explained() -> set[str]:
-    return set(re.findall(r"`(\w+)`", (ROOT / "docs/outputs.md").read_text(encoding="utf-8")))
+def explained(document: str = "outputs.md") -> set[str]:
+    return set(re.findall(r"`([\w.]+)`", (ROOT / "docs" / document).read_text(encoding="utf-8")))
 
 
 VALIDATION = (
@@ -50,6 +53,18 @@ def test_every_column_of_a_validation_is_explained(columns):
 @pytest.mark.parametrize("columns", [*TABLES, *CHANGES, *TRACERS])
 def test_every_column_is_explained(columns):
     assert set(columns) <= explained()
+
+
+@pytest.mark.parametrize("columns", [LESION_COLUMNS, PATIENT_COLUMNS, FIGURE_COLUMNS, CURVE_COLUMNS])
+def test_every_column_of_detection_is_explained(columns):
+    assert set(columns) <= explained("detection.md")
+
+
+def test_every_figure_of_detection_is_explained():
+    patients = [Patient("a", (Lesion("found", 1, 1, 1.0, predicted_suv_max=9.0),), 1.0, 1.0, 1.0)]
+    figures = {figure.name for figure in cohort_figures(patients, Criterion())}
+    assert len(figures) == 28
+    assert figures <= explained("detection.md")
 
 
 def test_the_columns_of_concordance_are_explained(hand_made: HandMade):

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 # From the bottom up: a module may import from its own line and from those above it, never from below.
 LAYERS = [
     {"errors", "beside", "volume", "anatomy", "steps", "components", "repeatability", "agreement"}
-    | {"bland_altman", "reliability", "method_comparison"},
+    | {"pairing", "bland_altman", "reliability", "method_comparison"},
     {
         "body",
         "suv",
@@ -30,24 +30,24 @@ LAYERS = [
     {"io"},
     {"net", "foci", "background", "hotspots", "completeness", "endplates", "joints", "spill"},
     {"whole", "benign", "burden", "indices", "matching", "bone_motion", "case"},
-    {"followup", "sensitivity", "validation"},
+    {"followup", "sensitivity", "validation", "detection", "detection_figures"},
     {"validation_tables", "validation_notes"},
     {"validation_words", "worst_cases", "readings"},
     {"change", "change_words", "comparison", "misnamed"},
     {"report", "phantom", "measure"},
     {"folders", "pipeline", "examination", "results", "progress", "selftest", "followup_files"},
     {"mask_files"},
-    {"validation_files", "readings_files"},
-    {"cli", "cli_compare", "cli_validate", "cli_options"},
+    {"validation_files", "readings_files", "detection_files"},
+    {"cli", "cli_compare", "cli_validate", "cli_validate_hotspots", "cli_options"},
 ]
 MAY_IMPORT_TORCH = {"net", "selftest"}
-MAY_IMPORT_TYPER = {"cli", "cli_compare", "cli_validate", "cli_options"}
+MAY_IMPORT_TYPER = {"cli", "cli_compare", "cli_validate", "cli_validate_hotspots", "cli_options"}
 MAY_IMPORT_SIMPLEITK = {"io"}
 # steps: the memory that Linux says is free
 MAY_TAKE_PATHS = {
     "io", "folders", "pipeline", "examination", "results", "followup_files", "mask_files",
     "validation_files", "readings_files", "cli", "cli_compare", "cli_validate", "cli_options", "labels",
-    "net", "steps", "selftest",
+    "net", "steps", "selftest", "pairing", "detection_files", "cli_validate_hotspots",
 }  # fmt: skip
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

@@ -401,7 +401,7 @@ def test_results_do_not_take_the_place_of_masks(study, cli):
 
 def test_a_folder_that_cannot_be_written_is_no_defect_of_petbone(tmp_path):
     from petbone.errors import ResourceError
-    from petbone.results import write_tables
+    from petbone.folders import write_tables
 
     with pytest.raises(ResourceError, match="cannot be written"):
         write_tables({"a": pd.DataFrame()}, {}, {}, tmp_path / "nothing")
