@@ -100,7 +100,10 @@ def pose(pet: Volume, ct: Volume | None, bones: Volume) -> Array:
 
 def _reach(bones: Volume, grid: Grid, margin_mm: float) -> Box | None:
     """Box of `grid` that holds the bones and `margin_mm` around them; None where they do not meet."""
-    used = [np.flatnonzero((bones.data > 0).any(axis=tuple(a for a in range(3) if a != n))) for n in range(3)]
+    # Two passes over a large map, without a mask of it: first lines along one axis, then what is left.
+    lines = np.any(bones.data, axis=2)
+    planes = [lines.any(axis=1), lines.any(axis=0), np.any(bones.data, axis=(0, 1))]
+    used = [np.flatnonzero(plane) for plane in planes]
     if not all(one.size for one in used):
         return None
     ends = np.stack(np.meshgrid(*[(one[0], one[-1]) for one in used], indexing="ij"), axis=-1).reshape(8, 3)

@@ -134,7 +134,10 @@ def occupancies(
 
     Raises ValueError as `occupancy` does.
     """
-    if labels.unit is not Unit.LABEL or labels.data.max(initial=0) > 255 or labels.data.min(initial=0) < 0:
+    fits = labels.data.dtype == np.uint8 or (
+        labels.data.max(initial=0) < 256 and labels.data.min(initial=0) >= 0
+    )
+    if labels.unit is not Unit.LABEL or not fits:
         raise ValueError(f"occupancy needs a label map with values 0 to 255, got unit {labels.unit.value}")
     runs: list[Runs] = []
     for motion in motions:

@@ -55,12 +55,17 @@ def tissues(
     of_bones = bones.grid.ijk_from_mm @ grid.mm_from_ijk
     apart = ct is not None and not ct.grid.same_as(bones.grid)
     of_ct = ct.grid.ijk_from_mm @ grid.mm_from_ijk if ct is not None else of_bones
-    voxels = np.arange(np.prod(grid.shape)) if wanted is None else np.flatnonzero(wanted)
-    parts = np.zeros((4, int(np.prod(grid.shape))), np.float32)
+    # In the order in which the label map lies in memory, so that what is read next is near.
+    strides = [abs(bones.data.strides[int(np.abs(of_bones[:3, axis]).argmax())]) for axis in range(3)]
+    order = [int(axis) for axis in np.argsort(strides)[::-1]]
+    every = np.ones(grid.shape, bool) if wanted is None else wanted
+    turned = np.flatnonzero(every.transpose(order))
+    shape = [grid.shape[axis] for axis in order]
+    parts = np.zeros((4, int(np.prod(shape))), np.float32)
     one_of_each = np.left_shift(1, 8 * np.arange(4), dtype=np.int64)  # four counts in one number
-    for start in range(0, voxels.size, _CHUNK):
-        chunk = voxels[start : start + _CHUNK]
-        ijk = np.array(np.unravel_index(chunk, grid.shape), np.float32)
+    for start in range(0, turned.size, _CHUNK):
+        chunk = turned[start : start + _CHUNK]
+        ijk = np.array(np.unravel_index(chunk, shape), np.float32)[np.argsort(order)]
         counts = np.zeros(chunk.size, np.int64)
         for offset in offsets:
             at, inside = _at(ijk, offset, of_bones, bones.grid.shape)
@@ -80,7 +85,8 @@ def tissues(
         for n in range(4):
             parts[n, chunk] = (counts >> (8 * n)) & 255
     parts /= len(offsets)
-    return Tissues(grid, *(part.reshape(grid.shape) for part in parts))
+    back = np.argsort(order)
+    return Tissues(grid, *(np.ascontiguousarray(part.reshape(shape).transpose(back)) for part in parts))
 
 
 def _at(

@@ -47,7 +47,7 @@ def of_found(overlap: pd.DataFrame) -> list[str]:
 
 def _listed(rows: pd.DataFrame) -> str:
     names = [f"{bone} of {case}" for bone, case in zip(rows["bone"], rows["case"], strict=True)]
-    more = f" and {len(names) - _LISTED} more (overlap.csv)" if len(names) > _LISTED else ""
+    more = f" and {len(names) - _LISTED} more: see the notes of single cases" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
 
 
