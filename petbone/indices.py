@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -210,6 +211,7 @@ def index_table(
     tracer: str,
     states: dict[int, Seen] | None = None,
     surroundings: Surroundings | None = None,
+    known: Mapping[HotspotRule, tuple[Volume, Flags]] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """A row per index, the columns of `COLUMNS`.
 
@@ -217,9 +219,10 @@ def index_table(
     standard skeleton it says how much of the index's denominator the field of view holds. With `states` the
     sums of hotspots are estimated for the whole of the bones, too, if `LEAST_SEEN` of them was seen. With
     `surroundings` hotspots are flagged (`benign`), and what is left without them is said; `value` holds all.
+    `known` are hotspots and flags of rules that were searched before.
     """
-    found: dict[HotspotRule, Volume] = {}
-    flags: dict[HotspotRule, Flags] = {}
+    found = {replace(rule, name=""): hotspots for rule, (hotspots, _) in known.items()}
+    flags = {replace(rule, name=""): flagged for rule, (_, flagged) in known.items()}
     rows = []
     for index in indices:
         voxel, fraction = bones.total(index.labels)

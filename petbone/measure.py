@@ -168,7 +168,8 @@ def _found(suv: Volume, occupied: Occupancy, scene: _Scene, steps: Steps) -> _Fo
             surroundings = Surroundings(suv, occupied, skeleton.bones)
             flags = surroundings.flags(hotspots, rule.bones)
             spots["flags"] = flag_texts(flags, spots["hotspot"])
-            table = index_table(indices, suv, occupied, parts, scene.tracer, seen, surroundings)
+            listed = {rule: (hotspots, flags)}
+            table = index_table(indices, suv, occupied, parts, scene.tracer, seen, surroundings, listed)
         with steps("correct for partial volume"):
             of_bones, of_spots = _without_blur(suv, occupied, hotspots, rule.bones, scene.how.psf_mm)
             if of_bones is not None and of_spots is not None:

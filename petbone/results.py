@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from petbone.beside import beside
 from petbone.burden import region_table
 from petbone.case import CaseResult
 from petbone.change import motion_table
@@ -18,6 +20,7 @@ from petbone.followup import Together, together
 from petbone.io import write_nifti
 from petbone.places import middles_mm
 from petbone.report.case import pages
+from petbone.report.scene import scene
 from petbone.steps import Steps
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
     """Write every file of the contract into `folder`, which exists. Raises ResourceError when it cannot."""
     try:
-        with steps("write"), ThreadPoolExecutor() as pool:
+        with steps("write"), beside(partial(scene, result)) as drawing, ThreadPoolExecutor() as pool:
             # Compression releases the interpreter, so the images go out side by side.
             jobs = [pool.submit(write_nifti, result.bones, folder / "bones.nii.gz")]
             if result.second is not None:
@@ -51,7 +54,7 @@ def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
             if result.motions is not None:
                 moved = motion_table(result.motions, middles_mm(result.bones))
                 write_table(moved, folder / "motions.csv")
-            drawn = pages(result, told)
+            drawn = pages(result, told, drawing())
             for job in jobs:
                 job.result()
         (folder / "report.html").write_text(drawn.report, encoding="utf-8")

@@ -89,13 +89,16 @@ def render(result: CaseResult) -> str:
     return pages(result).report
 
 
-def pages(result: CaseResult, told: Together | None = None) -> Pages:
-    """The page (see `render`) and the figure of several tracers; `told` is made here unless it is given."""
+def pages(result: CaseResult, told: Together | None = None, drawn: Scene | None = None) -> Pages:
+    """The page (see `render`) and the figure of several tracers.
+
+    `told` (by `together`) and `drawn` (by `scene`) are made here unless they are given.
+    """
     for pet in result.all_pets:
         _check(pet)
     if told is None and _comparable(result):
         told = together(result)
-    drawn = scene(result)
+    drawn = drawn or scene(result)
     unsure = tables.unsure_bones(result)
     shown = [(pet, unsure) for pet in result.pets]
     if result.second is not None:

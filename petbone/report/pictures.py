@@ -33,7 +33,7 @@ class Mark:
 
 def _data_uri(image: Image.Image, **options: int) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=False, compress_level=9, **options)
+    image.save(buffer, format="PNG", optimize=False, compress_level=6, **options)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
@@ -120,7 +120,7 @@ def hotspots(
     image = _palette_image(index, np.array(palette, np.uint8))
     buffer = io.BytesIO()
     alpha = bytes([0, *([170, 255] * len(colours))])
-    image.save(buffer, format="PNG", compress_level=9, transparency=alpha)
+    image.save(buffer, format="PNG", compress_level=6, transparency=alpha)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from petbone.anatomy import BONES
+from petbone.beside import beside
 from petbone.case import CaseResult, PetResult
 from petbone.report import pictures, projections
 from petbone.report.pictures import Mark
@@ -140,13 +142,14 @@ def _pictures(case: CaseResult) -> _Pictures:
         volume.grid for volume in (case.ct, case.bones, *(pet.suv for pet in case.pets)) if volume is not None
     ]
     frame = projections.frame_around(grids)
-    bones, depth_mm = _bones_on(case.bones, frame)
-    ct = _maximum_on(case.ct, frame) if case.ct is not None else {}
-    hotspots = []
-    for pet in case.pets:
-        sheets = projections.maximum(pet.hotspots)
-        hotspots.append({view: projections.numbers_on(sheets[view], frame) for view in View})
-    suv = tuple(_maximum_on(pet.suv, frame) for pet in case.pets)
+    with beside(partial(_bones_on, case.bones, frame)) as skeleton:
+        ct = _maximum_on(case.ct, frame) if case.ct is not None else {}
+        hotspots = []
+        for pet in case.pets:
+            sheets = projections.maximum(pet.hotspots)
+            hotspots.append({view: projections.numbers_on(sheets[view], frame) for view in View})
+        suv = tuple(_maximum_on(pet.suv, frame) for pet in case.pets)
+        bones, depth_mm = skeleton()
     return _Pictures(frame, ct, bones, depth_mm, suv, tuple(hotspots))
 
 
