@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,12 +54,13 @@ def tissues(
     if points == 2:
         # Four corners of the cube, no two of them neighbours, tell nearly as much as all eight.
         offsets = offsets[np.prod(offsets, axis=1) > 0]
-    of_bones = bones.grid.ijk_from_mm @ grid.mm_from_ijk
-    apart = ct is not None and not ct.grid.same_as(bones.grid)
-    of_ct = ct.grid.ijk_from_mm @ grid.mm_from_ijk if ct is not None else of_bones
+    of_bones = _Places.of(bones, grid)
+    of_ct = of_bones if ct is None else _Places.of(ct, grid)
+    apart = not of_ct.same_as(of_bones)
     # In the order in which the label map lies in memory, so that what is read next is near.
-    strides = [abs(bones.data.strides[int(np.abs(of_bones[:3, axis]).argmax())]) for axis in range(3)]
+    strides = [abs(of_bones.step[int(np.abs(of_bones.matrix[:3, axis]).argmax())]) for axis in range(3)]
     order = [int(axis) for axis in np.argsort(strides)[::-1]]
+    back = np.argsort(order)
     every = np.ones(grid.shape, bool) if wanted is None else wanted
     turned = np.flatnonzero(every.transpose(order))
     shape = [grid.shape[axis] for axis in order]
@@ -65,37 +68,72 @@ def tissues(
     one_of_each = np.left_shift(1, 8 * np.arange(4), dtype=np.int64)  # four counts in one number
     for start in range(0, turned.size, _CHUNK):
         chunk = turned[start : start + _CHUNK]
-        ijk = np.array(np.unravel_index(chunk, shape), np.float32)[np.argsort(order)]
+        found = np.unravel_index(chunk, shape)
+        ijk = [found[axis] for axis in back]
         counts = np.zeros(chunk.size, np.int64)
         for offset in offsets:
-            at, inside = _at(ijk, offset, of_bones, bones.grid.shape)
-            in_ct = at
-            if apart and ct is not None:
-                in_ct, both = _at(ijk, offset, of_ct, ct.grid.shape)
-                inside &= both
+            at = of_bones.at(ijk, offset)
+            in_ct = of_ct.at(ijk, offset) if apart else at
+            inside = (at >= 0) & (in_ct >= 0)
             if not inside.all():
-                at, in_ct = at[:, inside], in_ct[:, inside]
-            kind = np.ones(at.shape[1], np.uint8)
+                at, in_ct = at[inside], in_ct[inside]
+            kind = np.ones(at.size, np.uint8)
             if ct is not None:
-                hu = ct.data[tuple(in_ct)]
+                hu = of_ct.values[in_ct]
                 kind += hu < FAT_HU
                 kind += hu < GAS_HU
-            kind[bones.data[tuple(at)] > 0] = 0
+            kind[of_bones.values[at] > 0] = 0
             counts[inside] += one_of_each[kind]
         for n in range(4):
             parts[n, chunk] = (counts >> (8 * n)) & 255
     parts /= len(offsets)
-    back = np.argsort(order)
     return Tissues(grid, *(np.ascontiguousarray(part.reshape(shape).transpose(back)) for part in parts))
 
 
-def _at(
-    ijk: F32, offset: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64], shape: tuple[int, int, int]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-    """Voxels of an image in which points of another's voxels lie, and which of them are inside."""
-    shift = matrix[:3, :3] @ offset + matrix[:3, 3]
-    at = np.rint(matrix[:3, :3].astype(np.float32) @ ijk + shift[:, None].astype(np.float32)).astype(np.int32)
-    return at, np.all((at >= 0) & (at < np.array(shape)[:, None]), axis=0)
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where points in the voxels of a grid lie in the memory of an image."""
+
+    values: npt.NDArray[Any]  # (n,) in the order of memory
+    shape: tuple[int, int, int]
+    step: tuple[int, ...]  # from one voxel to the next along each axis, in values
+    matrix: npt.NDArray[np.float64]  # image_ijk_from_grid_ijk
+    extent: tuple[int, int, int]  # shape of the grid
+
+    @classmethod
+    def of(cls, image: Volume, grid: Grid) -> _Places:
+        data = image.data
+        if not (data.flags.c_contiguous or data.flags.f_contiguous):
+            data = np.ascontiguousarray(data)
+        step = tuple(stride // data.itemsize for stride in data.strides)
+        matrix = image.grid.ijk_from_mm @ grid.mm_from_ijk
+        return cls(data.ravel(order="K"), image.grid.shape, step, matrix, grid.shape)
+
+    def same_as(self, other: _Places) -> bool:
+        return (self.shape, self.step) == (other.shape, other.step) and np.array_equal(
+            self.matrix, other.matrix
+        )
+
+    def at(
+        self, ijk: Sequence[npt.NDArray[np.intp]], offset: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.int64]:
+        """(n,) place of the points `offset` from the middle of voxels `ijk`; negative beyond the image."""
+        shift = self.matrix[:3, :3] @ offset + self.matrix[:3, 3]
+        beyond = -4 * self.values.size
+        place = np.zeros(ijk[0].size, np.int64)
+        if (np.abs(self.matrix[:3, :3]) > 1e-6).sum() == 3:  # parallel axes: each has its part in the place
+            for target, index in enumerate(ijk):
+                source = int(np.abs(self.matrix[:3, target]).argmax())
+                along = np.rint(self.matrix[source, target] * np.arange(self.extent[target]) + shift[source])
+                inside = (along >= 0) & (along < self.shape[source])
+                place += np.where(inside, along * self.step[source], beyond).astype(np.int64)[index]
+            return place
+        points = np.array(ijk, np.float32)
+        for source in range(3):
+            along = np.rint(self.matrix[source, :3].astype(np.float32) @ points + np.float32(shift[source]))
+            inside = (along >= 0) & (along < self.shape[source])
+            place += np.where(inside, along * self.step[source], beyond).astype(np.int64)
+        return place
 
 
 def gradient_at(image: F32, here: tuple[npt.NDArray[np.int64], ...]) -> npt.NDArray[np.float64]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
 
-from conftest import rotation
+from conftest import affine, rotation
 from petbone.alignment import COLUMNS, facts_of, notes_of, table_of
 from petbone.anatomy import BY_ID
 from petbone.bone_shift import bone_shifts, wanted_tissues
@@ -353,6 +353,27 @@ def test_tissues_are_counted():
     assert tissues(ct, bones, grid, 1, some).shown.sum() == 16
     away = Grid((2, 2, 2), np.array([[1.0, 0, 0, 500], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
     assert tissues(ct, bones, away, 2).shown.sum() == 0
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+def test_tissues_are_those_of_the_nearest_voxels(axes, layout):
+    rng = np.random.default_rng(3)
+    grid = Grid((9, 8, 7), affine(axes, (2.0, 1.5, 3.0), (-11.0, 4.0, 20.0)))
+    ct = Volume(rng.integers(-1000, 500, grid.shape).astype(np.int16, order=layout), grid, Unit.HU)
+    bones = Volume((rng.random(grid.shape) < 0.3).astype(np.uint8, order=layout), grid, Unit.LABEL)
+    for other in (np.eye(3), axes, rotation(17.0)):
+        pet = Grid((6, 7, 5), affine(other, (3.1, 2.3, 4.1), tuple(grid.mm((2.2, 1.1, 1.3)))))
+        found = tissues(ct, bones, pet, 1)
+        every = np.indices(pet.shape).reshape(3, -1).T
+        near = np.rint(grid.ijk(pet.mm(every))).astype(int)
+        inside = ((near >= 0) & (near < grid.shape)).all(axis=1)
+        assert np.array_equal(found.shown.ravel(), inside)
+        at = tuple(near[inside].T)
+        bone = bones.data[at] > 0
+        for part, low, high in ((found.soft, -30, 9999), (found.fat, -300, -30), (found.gas, -9999, -300)):
+            expected = ~bone & (ct.data[at] >= low) & (ct.data[at] < high)
+            assert np.array_equal(part.ravel()[inside], expected)
+        assert np.array_equal(found.bone.ravel()[inside], bone)
 
 
 def test_what_the_parts_refuse(patient):
