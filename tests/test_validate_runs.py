@@ -299,14 +299,14 @@ def test_all_bones_are_those_that_a_mask_holds(study, tmp_path, cli):
     ("change", "words"),
     [
         (lambda v: v, "case_1: the same file on both sides"),
-        (lambda v: v.with_data(np.zeros_like(v.data)), "case_1: the predicted mask holds no bone"),
+        (lambda v: v.with_data(np.zeros_like(v.data)), "case_1: the prediction holds no bone"),
         (
             lambda v: renamed(v, {"rib_left_7": "rib_right_7", "rib_right_7": "rib_left_7"}),
             "case_1: left and right seem to be swapped",
         ),
         (
             lambda v: renamed(v, {"T6": "T7", "T7": "T8", "T8": "T9"}),
-            "case_1: names seem to be a level off: predicted T7 lies on T6, T8 lies on T7",
+            "case_1: names seem to be a level off: of the prediction, T7 lies on T6, T8 lies on T7",
         ),
         (
             lambda v: v.with_data(np.asfortranarray(v.data[::-1])),

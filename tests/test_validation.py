@@ -345,7 +345,7 @@ def test_names_off_by_a_level_are_told_for_asked_bones():
     one = label_map({T6: block(0, 10), T7: block(10, 20), T8: block(20, 30)})
     two = label_map({T7: block(1, 10), T8: block(10, 20)})
     (said,) = doubts(one, two, {T7})
-    assert "predicted T7 lies on T6, T8 lies on T7 of the reference" in said
+    assert "of the prediction, T7 lies on T6, T8 lies on T7 of the reference" in said
     assert doubts(one, two, {L3}) == []
 
 
@@ -370,11 +370,21 @@ def test_of_a_symmetric_body_both_reasons_are_said():
 
 def test_empty_equal_and_foreign_maps_are_told():
     one, none = label_map({T7: block(0, 10)}), label_map({})
-    assert doubts(one, none, {T7}) == ["the predicted mask holds no bone"]
-    assert doubts(none, one, {T7}) == ["the reference mask holds no bone"]
+    assert doubts(one, none, {T7}) == ["the prediction holds no bone"]
+    assert doubts(none, one, {T7}) == ["the reference holds no bone"]
     assert "are the same" in doubts(one, one, {T7})[0]
     far = label_map({T7: (slice(0, 10), slice(20, 28), slice(0, 4))})
     assert "no bone of the prediction touches" in doubts(one, far, {T7})[0]
+
+
+def test_labels_of_another_table_are_told():
+    """Vertebrae by TotalSegmentator's numbers, which are ribs by petbone's."""
+    one = label_map({T6: block(0, 10), T7: block(10, 20), L3: block(20, 30)})
+    two = label_map({38: block(0, 10), 37: block(10, 20), 29: block(21, 30)})
+    (said,) = doubts(one, two, {T7})
+    assert said.startswith("100 % of what is bone in both lies under names of other kinds of bones")
+    most = label_map({38: block(0, 10), T7: block(10, 20), L3: block(20, 30)})
+    assert doubts(one, most, {T7}) == []
 
 
 # ---- notes
