@@ -16,7 +16,7 @@ from petbone.errors import InputError
 from petbone.folders import write_tables
 from petbone.io import read_ct
 from petbone.label_doubts import doubts
-from petbone.lattice import in_order_of
+from petbone.lattice import in_order_of, share_outside
 from petbone.mask_files import (
     ENDINGS,
     Found,
@@ -180,7 +180,8 @@ def _on_one_grid(
             f"({grid_in_words(grid)}); expected the same voxels; give --resample to bring it there by the "
             "nearest neighbour"
         )
-    return replace(masks, predicted=_alike(resample(predicted.bones, grid)), resampled=True)
+    here = _alike(resample(predicted.bones, grid))
+    return replace(masks, predicted=here, resampled=True, unseen=share_outside(reference.bones, other))
 
 
 def _alike(volume: Volume) -> Volume:

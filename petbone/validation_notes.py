@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from petbone.validation import UNSEEN
+
 _LISTED = 4
 
 
@@ -30,7 +32,7 @@ def of_lacking(lacking: Sequence[tuple[str, str, str]]) -> list[str]:
 
 
 def of_found(overlap: pd.DataFrame) -> list[str]:
-    """How many bones one side alone holds, and how many are cut."""
+    """Which bones one side alone holds, which are cut, and which the prediction could not see."""
     said = []
     for found, words in (
         ("missed", "missed by the prediction (Dice 0)"),
@@ -39,9 +41,13 @@ def of_found(overlap: pd.DataFrame) -> list[str]:
         rows = overlap[overlap["found"] == found]
         if len(rows):
             said.append(f"{words}: {_listed(rows)}")
-    cut = overlap[overlap["note"].str.contains("cut by the end", regex=False)]
-    if len(cut):
-        said.append(f"cut by the end of the scan: {_listed(cut)}")
+    for part, words in (
+        ("cut by the end", "cut by the end of the scan"),
+        (UNSEEN, "the reference reaches out of the prediction's field, so Dice and volume are too low"),
+    ):
+        rows = overlap[overlap["note"].str.contains(part, regex=False)]
+        if len(rows):
+            said.append(f"{words}: {_listed(rows)}")
     return said
 
 

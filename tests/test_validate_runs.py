@@ -168,6 +168,19 @@ def test_other_grids_are_refused_or_resampled_and_said(tmp_path, cli):
     assert json.loads((tmp_path / "out/provenance.json").read_text())["options"]["resample"] is True
 
 
+def test_what_the_prediction_could_not_see_is_said(tmp_path, cli):
+    whole = skeleton(1)
+    box = (slice(0, 14), slice(0, 24), slice(0, 20))  # T6, rib 7 left, 5 of 6 layers of T7
+    folder(tmp_path / "a", {"x": whole})
+    folder(tmp_path / "b", {"x": whole.cropped(box)})
+    done = cli("validate", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", "--resample")
+    note = read(tmp_path / "out", "overlap").set_index("bone")["note"]
+    assert "17 % of the reference is outside of the prediction's field" in note["T7"]
+    assert "100 % of the reference is outside of the prediction's field" in note["L3"]
+    assert "outside" not in note["rib_left_7"]
+    assert "note: the reference reaches out of the prediction's field" in done.out
+
+
 def test_scans_of_other_places_are_refused_with_resample_too(tmp_path, cli):
     folder(tmp_path / "a", {"x": skeleton()})
     folder(tmp_path / "b", {"x": skeleton(origin_mm=(-40.0, 10.0, 900.0))})
