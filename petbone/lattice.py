@@ -37,7 +37,7 @@ def in_order_of(volume: Volume, grid: Grid) -> Volume | None:
 
 
 def share_outside(labels: Volume, grid: Grid) -> dict[int, float]:
-    """Part (above 0, to 1) of each label (uint8 map) that lies outside of the field of `grid`, if any does."""
+    """Part (above 0, to 1) of each label (uint8 map) that is outside of the field of `grid`, if any is."""
     own_from_label = grid.ijk_from_mm @ labels.grid.mm_from_ijk  # indices
     last = np.array(grid.shape) - 0.5 + ROUNDING
     counts = np.zeros((2, 256), np.int64)

@@ -83,9 +83,10 @@ def find_masks(place: Path) -> Found:
     notes = []
     if passed:
         kinds = ", ".join(sorted(set(passed)))
-        notes.append(
-            f"{len(passed)} entries of a folder of masks are no masks and were passed over ({kinds})"
-        )
+        some = "1 entry of a folder of masks is no mask and was"
+        if len(passed) > 1:
+            some = f"{len(passed)} entries of a folder of masks are no masks and were"
+        notes.append(f"{some} passed over ({kinds})")
     return Found({name: masks[name] for name in sorted(masks, key=_natural)}, False, tuple(notes))
 
 
@@ -99,7 +100,7 @@ def name_of(path: Path) -> str:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """case_2 comes before case_10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def pair(first: Found, second: Found, places: tuple[Path, Path]) -> dict[str, tuple[Path, Path]]:

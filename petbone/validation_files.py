@@ -31,7 +31,7 @@ from petbone.mask_files import (
 )
 from petbone.metrics import Ruler
 from petbone.pipeline import refuse_no_overlap, versions
-from petbone.readings import repeat_table, rows_of_readings
+from petbone.readings import Reading, repeat_table, rows_of_readings
 from petbone.report.validation import render
 from petbone.resample import resample
 from petbone.steps import Steps
@@ -108,7 +108,7 @@ def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[
     sides = (find_masks(files.reference), find_masks(files.predicted))
     pairs = pair(*sides, places)
     lacking = unpaired(*sides, pairs, ("reference", "predicted"))
-    cts = _cts(files.ct)
+    cts = _cts(files.ct, len(pairs))
     notes = [note for side in sides for note in side.notes]
     told: list[tuple[str, str]] = []
     rows: list[dict[str, Any]] = []
@@ -132,15 +132,16 @@ def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[
             steps.progress(n / len(pairs))
     overlap, left = overlap_table(rows, not (options.bones or options.every), options.every)
     _refuse_empty(overlap, files.reference)
-    repeats, more = _repeats(files, options, sides, steps)
-    lacking += more
+    repeats = _repeats(files, options, sides, steps)
+    lacking += repeats.alone
+    inputs = {case: of | repeats.inputs.get(case, {}) for case, of in inputs.items()}
     with steps("worst cases"):
         worst, doubts_of_ct = _worst(overlap, pairs, cts, options)
     notes += [*of_lacking(lacking), *of_absent(overlap, left), *of_found(overlap), *of_makers(makers)]
-    notes += [*of_same_files(inputs), *merged(told + doubts_of_ct)]
+    notes += [*of_same_files(inputs), *merged(told + repeats.told + doubts_of_ct)]
     with steps("tables"):
         agreement = agreement_table(overlap, sum(what == "file" for _, _, what in lacking))
-        repeat = repeat_table(repeats)
+        repeat = repeat_table(repeats.rows)
         spacing = tuple(float(mm) for mm in next(iter(inputs.values()))["reference"]["spacing_mm"])
         study = Study(
             overlap=overlap,
@@ -198,12 +199,19 @@ def _refuse_empty(overlap: pd.DataFrame, reference: Path) -> None:
         )
 
 
-def _repeats(
-    files: StudyFiles, options: StudyOptions, sides: tuple[Found, Found], steps: Steps
-) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
-    """Rows of second readings of both methods, and second readings without a first."""
-    rows: list[dict[str, Any]] = []
-    alone: list[tuple[str, str, str]] = []
+@dataclass(frozen=True, eq=False)
+class _Repeats:
+    """What second readings gave: rows; those without a first; (case, what to warn of); facts by case."""
+
+    rows: list[dict[str, Any]]
+    alone: list[tuple[str, str, str]]
+    told: list[tuple[str, str]]
+    inputs: dict[str, dict[str, Any]]
+
+
+def _repeats(files: StudyFiles, options: StudyOptions, sides: tuple[Found, Found], steps: Steps) -> _Repeats:
+    """The second readings of both methods against the first ones."""
+    all_of = _Repeats([], [], [], {})
     given = (
         ("reference", files.reference, sides[0], files.repeat, options.labels_reference),
         ("predicted", files.predicted, sides[1], files.repeat_predicted, options.labels_predicted),
@@ -213,17 +221,30 @@ def _repeats(
             continue
         second = find_masks(second_place)
         pairs = pair(first, second, (place, second_place))
+        all_of.told.extend(("", note) for note in second.notes)
         if not (first.single and second.single):
-            alone += [(name, method, "first reading") for name in second.masks if name not in pairs]
+            all_of.alone.extend((name, method, "first reading") for name in second.masks if name not in pairs)
         with steps(f"second readings: {method}"):
             for n, (case, paths) in enumerate(pairs.items(), start=1):
-                one, two = (read_mask(path, labels, f"--labels-{method}").reading for path in paths)
+                masks = tuple(read_mask(path, labels, f"--labels-{method}") for path in paths)
+                one, two = (mask.reading for mask in masks)
                 same = in_order_of(two.bones, one.bones.grid)
                 two = two if same is None else replace(two, bones=same)
                 found = rows_of_readings(case, one, two, options.asked, one_scan=same is not None)
-                rows += [row | {"method": method} for row in found]
+                all_of.rows.extend(row | {"method": method} for row in found)
+                said = list(masks[1].notes)
+                if masks[0].facts["sha256"] != masks[1].facts["sha256"]:  # else that is said, and no more
+                    said += _doubts_of_readings(one, two, same is not None, options.asked)
+                all_of.told.extend((case, f"second reading ({method}): {words}") for words in said)
+                all_of.inputs.setdefault(case, {})[f"{method}_2"] = masks[1].facts
                 steps.progress(n / len(pairs))
-    return rows, alone
+    return all_of
+
+
+def _doubts_of_readings(one: Reading, two: Reading, one_scan: bool, asked: tuple[int, ...]) -> list[str]:
+    if one_scan:
+        return doubts(one.bones, two.bones, asked, ("first reading", "second reading"))
+    return ["it is on another grid than the first, so of another scan: volumes are compared, without Dice"]
 
 
 def _worst(
@@ -245,22 +266,31 @@ def _worst(
     return tuple(found[row["case"], row["bone"]] for row in chosen), told
 
 
-def _cts(place: Path | None) -> dict[str, Path]:
-    """CTs by the name of their case: files, or folders of DICOM; ``""`` is the one CT that was named."""
+def _cts(place: Path | None, n_cases: int) -> dict[str, Path]:
+    """CTs by the name of their case: files, or folders of DICOM; ``""`` is the one CT of the one case."""
     if place is None:
         return {}
     if place.is_file():
+        if n_cases != 1:
+            raise InputError(f"{place}: is one CT, and there are {n_cases} cases; expected a folder of CTs")
         return {"": place}
     if not place.is_dir():
         raise InputError(f"{place}: no such file or folder; expected a CT, or a folder of CTs")
-    found = {}
+    found: dict[str, Path] = {}
     for path in sorted(place.iterdir()):
         if path.is_dir():
             own = path / "ct.nii.gz"
-            found[path.name] = own if own.is_file() else path
+            name, ct = path.name, own if own.is_file() else path
         elif path.name.lower().endswith(ENDINGS):
             # nnU-Net adds the number of the channel.
-            found[name_of(path).removesuffix("_0000")] = path
+            name, ct = name_of(path).removesuffix("_0000"), path
+        else:
+            continue
+        if name in found:
+            raise InputError(
+                f"{path}: {found[name].name} is of the case {name}, too; expected one CT of each"
+            )
+        found[name] = ct
     return found
 
 

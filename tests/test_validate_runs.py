@@ -196,7 +196,7 @@ def test_files_without_partner_are_said(study, tmp_path, cli):
     done = cli("validate", *study, "-o", tmp_path / "out")
     assert "note: 1 case without a predicted mask, not compared: case_4" in done.out
     assert "note: 1 case without a reference mask, not compared: other" in done.out
-    assert "1 entries of a folder of masks are no masks and were passed over (.txt)" in done.out
+    assert "1 entry of a folder of masks is no mask and was passed over (.txt)" in done.out
     missing = read(tmp_path / "out", "missing").fillna("").to_numpy().tolist()
     assert ["case_4", "", "predicted", "file"] in missing
     assert ["other", "", "reference", "file"] in missing
@@ -380,6 +380,27 @@ def test_second_readings_of_one_scan_and_of_another(study, tmp_path, cli):
     assert table.loc["T7", "n_repeat_predicted"] == 1
 
 
+def test_second_readings_are_doubted_and_recorded(study, tmp_path, cli):
+    """Taken for second readings: the first ones, the prediction, a mirrored map, another scan."""
+    again = folder(tmp_path / "again", {"case_3": skeleton(4, spacing_mm=(2.0, 2.0, 2.6))})
+    mirrored = skeleton(4)
+    write_nifti(mirrored.with_data(np.asfortranarray(mirrored.data[::-1])), again / "case_4.nii.gz")
+    for number, side in ((1, 0), (2, 1)):
+        name = f"case_{number}.nii.gz"
+        (again / name).write_bytes((study[side] / name).read_bytes())
+    done = cli("validate", *study, "-o", tmp_path / "out", "--repeat", again)
+    told = json.loads((tmp_path / "out/provenance.json").read_text())
+    for words in (
+        "case_1: the same file as reference and as second reference, so nothing can differ",
+        "case_2: the same file as predicted and as second reference, so nothing can differ",
+        "case_3: second reading (reference): it is on another grid than the first, so of another scan",
+        "case_4: second reading (reference): the second reading seems to be the mirror image",
+    ):
+        assert f"note: {words}" in done.out
+        assert any(warning.startswith(words) for warning in told["warnings"])
+    assert all(len(of["reference_2"]["sha256"]) == 64 for of in told["inputs"].values())
+
+
 def ct_of(volume: Volume) -> Volume:
     return Volume(np.where(volume.data > 0, 400, -900).astype(np.int16), volume.grid, Unit.HU)
 
@@ -404,6 +425,26 @@ def test_a_ct_that_is_not_there_is_refused(study, tmp_path, cli):
     refused = cli("validate", *study, "-o", tmp_path / "out", "--ct", tmp_path / "nothing")
     assert refused.status == 3
     assert "expected a CT" in refused.err
+
+
+def test_a_ct_of_another_case_is_never_drawn(study, tmp_path, cli):
+    cts = folder(tmp_path / "ct", {"case_3": ct_of(skeleton()), "case_3_0000": ct_of(skeleton())})
+    refused = cli("validate", *study, "-o", tmp_path / "out", "--ct", cts / "case_3.nii.gz")
+    assert (refused.status, refused.err.count("\n")) == (3, 1)
+    assert "is one CT, and there are 4 cases" in refused.err
+    refused = cli("validate", *study, "-o", tmp_path / "out", "--ct", cts)
+    assert (refused.status, refused.err.count("\n")) == (3, 1)
+    assert "is of the case case_3, too" in refused.err
+
+
+@pytest.mark.parametrize("name", ["²", "1²", "٣", "=1+1", "<script>alert(1)", "Jürg Ü", "x" * 240])
+def test_a_case_may_have_any_name(tmp_path, cli, name):
+    one, two = folder(tmp_path / "a", {"x": skeleton()}), folder(tmp_path / "b", {"x": skeleton(1)})
+    for place in (one, two):
+        (place / "x.nii.gz").rename(place / f"{name}.nii.gz")
+    assert cli("validate", one, two, "-o", tmp_path / "out").status == 0
+    assert set(read(tmp_path / "out", "overlap")["case"]) == {name}
+    assert "<script>alert" not in (tmp_path / "out/validation.html").read_text()
 
 
 def test_results_do_not_take_the_place_of_masks(study, cli):

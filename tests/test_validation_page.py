@@ -316,6 +316,13 @@ def test_a_page_of_eight_noisy_pictures_is_below_two_megabytes():
 # The page
 
 
+def test_equal_differences_are_not_called_too_few_pairs():
+    overlap = overlap_table(["a", "b", "c"], ("T7",))
+    overlap["volume_predicted_ml"] = overlap["volume_reference_ml"]
+    text = " ".join(headline(study_of(overlap)))
+    assert "Volumes: all differences are the same for T7." in text
+
+
 def test_the_headline_is_computed():
     study = paper_study()
     agreement = study.agreement.set_index("bone")
