@@ -16,7 +16,7 @@ from petbone.errors import InputError, ResourceError
 from petbone.folders import MARK, write_json
 from petbone.io import PetOptions, Scan, read_labels, read_pet
 from petbone.lattice import SAME_MM, in_order_of
-from petbone.pairing import Pair, Pairing, pair_files, partner_file
+from petbone.pairing import Pair, Pairing, find_images, pair_images, partner_file
 from petbone.pipeline import versions
 from petbone.steps import Steps
 
@@ -33,6 +33,7 @@ PATIENT_COLUMNS = (
 FIGURE_COLUMNS = ("figure", "value", "low", "high", "bootstrap_low", "bootstrap_high", "n", "definition")
 CURVE_COLUMNS = tuple(one.name for one in fields(CurvePoint))
 
+OF_A_CASE, SUV_OF_A_CASE = "hotspots.nii.gz", "suv.nii.gz"  # what petbone run calls them
 _PLAIN_SUV = PetOptions(units="suv")
 
 
@@ -62,9 +63,11 @@ def validate_hotspots(
     Raises InputError where nothing pairs, a file is no map of lesions, two of a case lie on other grids, or a
     case lacks its SUV image.
     """
-    pairing = pair_files(reference, predicted)
-    suvs = {} if suv is None else partner_file(suv, pairing, "SUV image")
-    patients, inputs, warnings = [], [], _unpaired_words(pairing)
+    sides = (find_images(reference, OF_A_CASE), find_images(predicted, OF_A_CASE))
+    pairing = pair_images(*sides)
+    suvs = {} if suv is None else partner_file(find_images(suv, SUV_OF_A_CASE), pairing, "SUV image")
+    patients, inputs = [], []
+    warnings = [*dict.fromkeys(note for side in sides for note in side.notes), *_unpaired_words(pairing)]
     with steps("compare"):
         for n, pair in enumerate(pairing.pairs):
             steps.progress(n / len(pairing.pairs))
@@ -89,17 +92,17 @@ def validate_hotspots(
 def _case(
     pair: Pair, suv_path: Path | None, criterion: Criterion, reading: str
 ) -> tuple[Patient, dict[str, Any]]:
-    scans = {"reference": read_labels(pair.reference), "predicted": read_labels(pair.predicted)}
+    scans = {"reference": read_labels(pair.first), "predicted": read_labels(pair.second)}
     if suv_path is not None:
         scans["suv"] = read_pet(suv_path, _PLAIN_SUV)
-    paths = {"reference": pair.reference, "predicted": pair.predicted, "suv": suv_path}
+    paths = {"reference": pair.first, "predicted": pair.second, "suv": suv_path}
     grid = scans["reference"].volume.grid
     arrays, facts = {}, {}
     for name, scan in scans.items():
         turned = in_order_of(scan.volume, grid)
         if turned is None:
             raise InputError(
-                f"{paths[name]}: lies on another grid than {pair.reference} ({_geometry(scan)}, against "
+                f"{paths[name]}: lies on another grid than {pair.first} ({_geometry(scan)}, against "
                 f"{_geometry(scans['reference'])}); expected one grid: resample the labels to it first"
             )
         arrays[name] = turned.data
@@ -135,8 +138,10 @@ def _unpaired_words(pairing: Pairing) -> list[str]:
     for side in ("reference", "predicted"):
         cases = [case for case, lacks in pairing.unpaired if lacks == side]
         if cases:
+            some = "1 case has" if len(cases) == 1 else f"{len(cases)} cases have"
+            are = "is" if len(cases) == 1 else "are"
             lines.append(
-                f"{len(cases)} cases have no {side} map and are in no figure ({', '.join(cases[:3])}"
+                f"{some} no {side} map and {are} in no figure ({', '.join(cases[:3])}"
                 f"{' ...' if len(cases) > 3 else ''}); where nothing was found, give an empty map"
             )
     return lines

@@ -129,7 +129,7 @@ def test_a_study_by_hand(study: Path, cli):
         [20, 1 / 4, pytest.approx(1 / 3, rel=1e-5)],
         [10, 3 / 4, pytest.approx(2 / 3, rel=1e-5)],
     ]
-    assert "1 cases have no predicted map and are in no figure (d)" in answer.out
+    assert "1 case has no predicted map and is in no figure (d)" in answer.out
     assert "3 patients: 3 found, 1 missed, 2 false (IoU at least 0.1)" in answer.out
 
 
@@ -188,6 +188,20 @@ def test_two_files_do_not_tell_their_names(study: Path, cli):
     assert set(pd.read_csv(out / "lesions.csv")["case"]) == {1}
     assert not any("Miller" in path.read_text() for path in out.iterdir())
     assert "Miller" not in answer.out
+
+
+def test_folders_of_petbone_run_are_cases(study: Path, cli):
+    for case in "abc":
+        run = study / "runs" / case
+        run.mkdir(parents=True)
+        (study / "predicted" / f"{case}.nii.gz").rename(run / "hotspots.nii.gz")
+        (study / "suv" / f"{case}.nii.gz").rename(run / "suv.nii.gz")
+    answer = cli(
+        "validate-hotspots", study / "reference", study / "runs", "--suv", study / "runs", "-o", study / "out"
+    )
+    assert answer.status == 0, answer.err
+    figures = figures_in(study / "out")["value"]
+    assert figures[["sensitivity", "sensitivity_at_1_false"]].tolist() == [3 / 4, 3 / 4]
 
 
 def test_masks_are_read_by_their_parts(tmp_path: Path, cli):

@@ -196,7 +196,7 @@ def test_files_without_partner_are_said(study, tmp_path, cli):
     done = cli("validate", *study, "-o", tmp_path / "out")
     assert "note: 1 case without a predicted mask, not compared: case_4" in done.out
     assert "note: 1 case without a reference mask, not compared: other" in done.out
-    assert "1 entry of a folder of masks is no mask and was passed over (.txt)" in done.out
+    assert "1 entry of a folder is no image and was passed over (.txt)" in done.out
     missing = read(tmp_path / "out", "missing").fillna("").to_numpy().tolist()
     assert ["case_4", "", "predicted", "file"] in missing
     assert ["other", "", "reference", "file"] in missing
@@ -216,7 +216,7 @@ def test_no_pair_at_all_is_refused_with_names_of_both_sides(tmp_path, cli):
     ("prepare", "words"),
     [
         (lambda place: (place / "b").rmdir(), "no such file or folder"),
-        (lambda place: None, "holds no mask"),
+        (lambda place: None, "holds no image"),
         (
             lambda place: [write_nifti(skeleton(), place / "b" / f"x{end}") for end in (".nii", ".nii.gz")],
             "the case x is in",
@@ -236,9 +236,23 @@ def test_what_cannot_be_paired_or_read_is_refused(tmp_path, cli, prepare, words)
 
 
 def test_two_files_are_a_pair_whatever_their_names(tmp_path, cli):
-    a, b = folder(tmp_path / "a", {"p1": skeleton()}), folder(tmp_path / "b", {"mine": skeleton(1)})
-    assert cli("validate", a / "p1.nii.gz", b / "mine.nii.gz", "-o", tmp_path / "out").status == 0
-    assert set(read(tmp_path / "out", "overlap")["case"]) == {"p1"}
+    a, b = (
+        folder(tmp_path / "a", {"Miller": skeleton()}),
+        folder(tmp_path / "b/Smith", {"bones": skeleton(1)}),
+    )
+    for words in (("validate",), ("validate", "--repeat", a / "Miller.nii.gz"), ("compare-segmentations",)):
+        done = cli(*words, a / "Miller.nii.gz", b, "-o", tmp_path / "out", "--overwrite")
+        assert done.status == 0
+        for path in (tmp_path / "out").iterdir():
+            assert not any(name in path.read_text() for name in ("Miller", "Smith"))
+        assert "Miller" not in done.out
+    assert set(read(tmp_path / "out", "volumes")["case"]) == {1}
+
+
+def test_one_file_and_a_folder_are_no_pair(study, tmp_path, cli):
+    refused = cli("validate", study[0] / "case_1.nii.gz", study[1], "-o", tmp_path / "out")
+    assert (refused.status, refused.err.count("\n")) == (3, 1)
+    assert "is a folder of files" in refused.err
 
 
 def test_folders_of_petbone_run_and_other_formats_pair_by_case(tmp_path, cli):
