@@ -15,10 +15,13 @@ from petbone.detection_figures import CurvePoint, Figure, cohort_figures, froc, 
 from petbone.errors import InputError, ResourceError
 from petbone.folders import MARK, write_json
 from petbone.io import PetOptions, Scan, read_labels, read_pet
+from petbone.label_doubts import mask_mirrored
 from petbone.lattice import SAME_MM, in_order_of
+from petbone.mask_files import HOTSPOTS_OF_A_CASE, maker_of
 from petbone.pairing import Pair, Pairing, find_images, pair_images, partner_file
 from petbone.pipeline import versions
 from petbone.steps import Steps
+from petbone.validation_notes import of_makers, of_one_file_twice
 
 LESION_COLUMNS = (
     "case", "reference", "predicted", "what", "overlap", "reference_ml", "predicted_ml", "reference_suv_max",
@@ -33,7 +36,7 @@ PATIENT_COLUMNS = (
 FIGURE_COLUMNS = ("figure", "value", "low", "high", "bootstrap_low", "bootstrap_high", "n", "definition")
 CURVE_COLUMNS = tuple(one.name for one in fields(CurvePoint))
 
-OF_A_CASE, SUV_OF_A_CASE = "hotspots.nii.gz", "suv.nii.gz"  # what petbone run calls them
+SUV_OF_A_CASE = "suv.nii.gz"  # what petbone run calls it
 _PLAIN_SUV = PetOptions(units="suv")
 
 
@@ -63,7 +66,7 @@ def validate_hotspots(
     Raises InputError where nothing pairs, a file is no map of lesions, two of a case lie on other grids, or a
     case lacks its SUV image.
     """
-    sides = (find_images(reference, OF_A_CASE), find_images(predicted, OF_A_CASE))
+    sides = find_images(reference, HOTSPOTS_OF_A_CASE), find_images(predicted, HOTSPOTS_OF_A_CASE)
     pairing = pair_images(*sides)
     suvs = {} if suv is None else partner_file(find_images(suv, SUV_OF_A_CASE), pairing, "SUV image")
     patients, inputs = [], []
@@ -74,7 +77,7 @@ def validate_hotspots(
             patient, read = _case(pair, suvs.get(pair.case), criterion, reading)
             patients.append(patient)
             inputs.append(read)
-    warnings += _reading_words(inputs)
+    warnings += [*_doubts(patients, inputs), *_reading_words(inputs)]
     with steps("figures"):
         figures = cohort_figures(patients, criterion, len(pairing.unpaired))
         curve = froc(patients) if suvs else []
@@ -97,7 +100,7 @@ def _case(
         scans["suv"] = read_pet(suv_path, _PLAIN_SUV)
     paths = {"reference": pair.first, "predicted": pair.second, "suv": suv_path}
     grid = scans["reference"].volume.grid
-    arrays, facts = {}, {}
+    volumes, facts = {}, {}
     for name, scan in scans.items():
         turned = in_order_of(scan.volume, grid)
         if turned is None:
@@ -105,13 +108,13 @@ def _case(
                 f"{paths[name]}: lies on another grid than {pair.first} ({_geometry(scan)}, against "
                 f"{_geometry(scans['reference'])}); expected one grid: resample the labels to it first"
             )
-        arrays[name] = turned.data
+        volumes[name] = turned
         facts[name] = {
             key: value for key, value in scan.source.items() if key not in ("seconds", "label_names")
         }
         facts[name]["axes_turned"] = not scan.volume.grid.same_as(grid, SAME_MM)
     maps: dict[str, Lesions] = {
-        name: lesions_in(arrays[name], reading) for name in ("reference", "predicted")
+        name: lesions_in(volumes[name].data, reading) for name in ("reference", "predicted")
     }
     for name, lesions in maps.items():
         facts[name] |= {"reading": lesions.reading, "lesions_in_parts": lesions.in_parts}
@@ -120,10 +123,14 @@ def _case(
         maps["reference"].numbers,
         maps["predicted"].numbers,
         grid.voxel_ml,
-        arrays.get("suv"),
+        volumes["suv"].data if "suv" in volumes else None,
         criterion,
     )
     warnings = [f"{name}: {line}" for name, scan in scans.items() for line in scan.warnings]
+    if mask_mirrored(volumes["reference"], volumes["predicted"]):
+        warnings.append("the prediction seems to be the mirror image (left and right are swapped)")
+    for name, path in (("reference", pair.first), ("predicted", pair.second)):
+        facts[name]["maker"] = maker_of(path, scans[name])
     return patient, {"case": pair.case, **facts, "warnings": warnings}
 
 
@@ -144,6 +151,22 @@ def _unpaired_words(pairing: Pairing) -> list[str]:
                 f"{some} no {side} map and {are} in no figure ({', '.join(cases[:3])}"
                 f"{' ...' if len(cases) > 3 else ''}); where nothing was found, give an empty map"
             )
+    return lines
+
+
+def _doubts(patients: Sequence[Patient], inputs: Sequence[dict[str, Any]]) -> list[str]:
+    """Sides that seem swapped, files that stand for two cases, maps of which none touches its partner."""
+    sides = ("reference", "predicted")
+    lines = of_makers({one["case"]: (one["reference"]["maker"], one["predicted"]["maker"]) for one in inputs})
+    lines += of_one_file_twice(
+        {one["case"]: {side: one[side] for side in sides if one[side]["file_range"][1] > 0} for one in inputs}
+    )
+    both = [patient for patient in patients if patient.reference_ml and patient.predicted_ml]
+    if both and not any(patient.shared_ml for patient in both):
+        some = f"{len(both)} case{'s' if len(both) > 1 else ''}"
+        lines.append(
+            f"in none of {some} with lesions in both maps does one touch another: are both of one scan?"
+        )
     return lines
 
 

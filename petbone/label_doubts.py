@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from petbone.anatomy import BY_ID, BY_NAME, family
-from petbone.metrics import overlaps
+from petbone.metrics import dice, overlaps
 from petbone.volume import Volume
 
 Counts = npt.NDArray[np.int64]
@@ -54,6 +54,13 @@ def doubts(
     if not counts[1:, 1:].any():
         said = said or [f"no bone of the {sides[1]} touches any of the {sides[0]}: are both of one scan?"]
     return said or _levels(counts, asked, sides) or _other_names(counts, sides)
+
+
+def mask_mirrored(first: Volume, second: Volume) -> bool:
+    """Whether the second of two maps on one grid fits far better as its mirror image, names left aside."""
+    masks = first.data > 0, second.data > 0
+    as_it_is, turned = dice(*masks), dice(masks[0], np.flip(masks[1], left_right(second)))
+    return turned >= POOR and turned > 2 * as_it_is
 
 
 def _mirrored(first: Volume, second: Volume, counts: Counts, side: str) -> list[str]:

@@ -20,7 +20,7 @@ from petbone.pipeline import bones_of
 from petbone.readings import Reading
 from petbone.volume import Grid
 
-OF_A_CASE = "bones.nii.gz"  # what petbone run calls it
+OF_A_CASE, HOTSPOTS_OF_A_CASE = "bones.nii.gz", "hotspots.nii.gz"  # what petbone run calls them
 _TOOLS = {"petbone": "petbone", "totalsegmentator": "TotalSegmentator", "moose": "MOOSE", "nnunet": "nnU-Net"}
 
 
@@ -55,9 +55,10 @@ def read_mask(path: Path, labels: str | None, flag: str = "") -> ReadMask:
 
 def maker_of(path: Path, scan: Scan) -> str:
     """The automatic tool that made a mask, as its header or a file beside it says; else empty."""
-    if path.name == OF_A_CASE:
+    if path.name in (OF_A_CASE, HOTSPOTS_OF_A_CASE):
         told = _json(path.parent / MARK)
-        if told.get("petbone") and told.get("weights"):
+        # Bones can be a mask made elsewhere; hotspots never are.
+        if told.get("petbone") and (told.get("weights") or path.name == HOTSPOTS_OF_A_CASE):
             return "petbone"
     if scan.source.get("label_names"):
         return "a tool that writes its labels' names into the header, as TotalSegmentator does"

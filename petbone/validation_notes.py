@@ -82,7 +82,7 @@ def of_makers(makers: Mapping[str, tuple[str, str]]) -> list[str]:
 
 
 def of_same_files(inputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Where one file stands for two sides of a case, or for two cases of a side, by their hashes."""
+    """Where one file stands for two sides of a case, or two cases of a side, by their hashes."""
     sides = list(dict.fromkeys(side for of in inputs.values() for side in of))
     said = []
     for one, two in combinations(sides, 2):
@@ -93,7 +93,13 @@ def of_same_files(inputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 "on both sides" if (one, two) == tuple(sides[:2]) else f"as {_side(one)} and as {_side(two)}"
             )
             said.append(f"{', '.join(same)}: the same file {where}, so nothing can differ")
-    for side in sides:
+    return said + of_one_file_twice(inputs)
+
+
+def of_one_file_twice(inputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Where one file stands for two cases of a side, by their hashes."""
+    said = []
+    for side in dict.fromkeys(side for of in inputs.values() for side in of):
         by_hash: dict[str, list[str]] = {}
         for case in (case for case, of in inputs.items() if side in of):
             by_hash.setdefault(_hash(inputs, case, side), []).append(case)

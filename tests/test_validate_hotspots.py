@@ -204,6 +204,37 @@ def test_folders_of_petbone_run_are_cases(study: Path, cli):
     assert figures[["sensitivity", "sensitivity_at_1_false"]].tolist() == [3 / 4, 3 / 4]
 
 
+def test_what_seems_mistaken_is_warned_of(study: Path, axes: np.ndarray, tmp_path: Path, cli):
+    ref, pred = study / "reference", study / "predicted"
+    left_right = int(np.abs(axes[0]).argmax())
+    import nibabel as nib
+
+    image = nib.load(ref / "a.nii.gz")
+    data = np.zeros(SHAPE, np.uint8)
+    data[0:5, 0:3, 0:2] = 1
+    for folder, mask in ((ref, data), (pred, np.flip(data, left_right))):
+        nib.save(nib.Nifti1Image(mask, image.affine), folder / "a.nii.gz")
+    (ref / "d.nii.gz").write_bytes((ref / "b.nii.gz").read_bytes())
+    save(pred / "d.nii.gz", {2: (3, 5)}, axes)
+    answer = cli("validate-hotspots", ref, pred, "-o", study / "out")
+    assert "note: a: the prediction seems to be the mirror image" in answer.out
+    assert "note: b, d: one and the same reference file" in answer.out
+    assert "b: the prediction" not in answer.out
+    save(tmp_path / "far" / "b.nii.gz", {3: (0, 3)}, axes)
+    answer = cli("validate-hotspots", ref, tmp_path / "far", "-o", study / "far_out")
+    assert "in none of 1 case with lesions in both maps does one touch another" in answer.out
+
+
+def test_swapped_sides_are_warned_of(study: Path, cli):
+    run = study / "runs" / "b"
+    run.mkdir(parents=True)
+    (study / "predicted" / "b.nii.gz").rename(run / "hotspots.nii.gz")
+    (run / "provenance.json").write_text(json.dumps({"petbone": "0.1.0"}))
+    words = "made by petbone, and nothing says so of the predictions: are the two sides swapped?"
+    assert words in cli("validate-hotspots", study / "runs", study / "reference", "-o", study / "a").out
+    assert words not in cli("validate-hotspots", study / "reference", study / "runs", "-o", study / "b").out
+
+
 def test_masks_are_read_by_their_parts(tmp_path: Path, cli):
     shape = (8, 8, 8)
     grid = Grid(shape, affine(np.eye(3), (2.0, 2.0, 5.0), (0.0, 0.0, 0.0)))
