@@ -27,6 +27,7 @@ from petbone.validation_tables import (
     missing_table,
     overlap_table,
     paper_table,
+    sd,
 )
 from petbone.validation_words import as_latex, as_markdown, escaped
 from petbone.volume import Grid, Unit, Volume
@@ -375,6 +376,13 @@ def test_empty_equal_and_foreign_maps_are_told():
     assert "are the same" in doubts(one, one, {T7})[0]
     far = label_map({T7: (slice(0, 10), slice(20, 28), slice(0, 4))})
     assert "no bone of the prediction touches" in doubts(one, far, {T7})[0]
+
+
+def test_rounding_is_no_deviation():
+    assert np.std(np.full(3, 0.1), ddof=1) > 0
+    assert sd(np.full(3, 0.1)) == 0
+    assert sd(np.array([1.0, 3.0])) == pytest.approx(np.sqrt(2))
+    assert np.isnan(sd(np.array([1.0, np.nan])))
 
 
 def test_labels_of_another_table_are_told():
