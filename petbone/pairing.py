@@ -51,8 +51,15 @@ def find_images(place: Path, of_a_case: str) -> Images:
 
     A case is called by the name of its file without endings, or by that of its folder (case of letters
     counts); hidden files are passed over in silence, other entries with a note. Raises InputError where there
-    is no image, and where two of a folder have one name.
+    is no image, where two of a folder have one name, and for what cannot be opened.
     """
+    try:
+        return _found(place, of_a_case)
+    except OSError as error:
+        raise InputError(f"{error.filename or place}: cannot be opened: {error.strerror}") from None
+
+
+def _found(place: Path, of_a_case: str) -> Images:
     if place.is_file():
         return Images(place, {ONLY_CASE: place}, True)
     if not place.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -88,6 +89,22 @@ def test_further_images_go_by_the_same_names(tmp_path: Path):
     suv = folder_of(tmp_path / "suv", "1.nii", "2.nii")
     assert partner_file(images(suv), pairing, "SUV image") == {"1": suv / "1.nii"}
     assert partner_file(images(suv / "2.nii"), pairing, "SUV image") == {"1": suv / "2.nii"}
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path):
+    place = folder_of(tmp_path / "a", "p1.nii")
+    place.chmod(0)
+    nobody = 65534
+    is_root = os.geteuid() == 0  # whom no permission stops
+    if is_root:
+        os.seteuid(nobody)
+    try:
+        with pytest.raises(InputError, match="cannot be opened: Permission denied"):
+            images(place)
+    finally:
+        if is_root:
+            os.seteuid(0)
+        place.chmod(0o700)
 
 
 def test_refusals(tmp_path: Path):

@@ -1,6 +1,7 @@
 """`petbone validate` and `petbone compare-segmentations` on real files."""
 
 import json
+import socket
 from pathlib import Path
 
 import nibabel as nib
@@ -232,6 +233,19 @@ def test_what_cannot_be_paired_or_read_is_refused(tmp_path, cli, prepare, words)
     assert refused.status == 3
     assert words in refused.err
     assert refused.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["validate", "compare-segmentations", "validate-hotspots"])
+def test_a_file_that_cannot_be_opened_is_named(study, tmp_path, cli, command, monkeypatch):
+    """A socket, which nobody can open, stands for a file without permission, which root can."""
+    (study[1] / "case_3.nii.gz").unlink()
+    with socket.socket(socket.AF_UNIX) as bound:
+        monkeypatch.chdir(study[1])  # the path of a socket is short
+        bound.bind("case_3.nii.gz")
+        refused = cli(command, *study, "-o", tmp_path / "out")
+    assert (refused.status, refused.err.count("\n")) == (3, 1)
+    assert "case_3.nii.gz: cannot be opened" in refused.err
     assert not (tmp_path / "out").exists()
 
 
