@@ -89,10 +89,10 @@ def of_same_files(inputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
         both = [case for case, of in inputs.items() if one in of and two in of]
         same = [case for case in both if _hash(inputs, case, one) == _hash(inputs, case, two)]
         if same:
-            where = (
-                "on both sides" if (one, two) == tuple(sides[:2]) else f"as {_side(one)} and as {_side(two)}"
-            )
-            said.append(f"{', '.join(same)}: the same file {where}, so nothing can differ")
+            first = (one, two) == tuple(sides[:2])
+            where = "on both sides" if first else f"as {_side(one)} and as {_side(two)}"
+            so = ", so nothing can differ" if first or two == f"{one}_2" else ": is it a second reading?"
+            said.append(f"{', '.join(same)}: the same file {where}{so}")
     return said + of_one_file_twice(inputs)
 
 

@@ -420,7 +420,7 @@ def test_second_readings_are_doubted_and_recorded(study, tmp_path, cli):
     told = json.loads((tmp_path / "out/provenance.json").read_text())
     for words in (
         "case_1: the same file as reference and as second reference, so nothing can differ",
-        "case_2: the same file as predicted and as second reference, so nothing can differ",
+        "case_2: the same file as predicted and as second reference: is it a second reading?",
         "case_3: second reading (reference): it is on another grid than the first, so of another scan",
         "case_4: second reading (reference): the second reading seems to be the mirror image",
     ):
