@@ -1,18 +1,21 @@
-"""Signs that the labels of two maps of one scan do not mean the same: mirrored, a level off, another scan.
+"""Signs that labels do not mean what they should: mirrored, a level off, of another tool, of another scan.
 
-All is told from how many voxels every label of the one shares with every label of the other. Nothing is
-changed here, and a sign is no proof: a segmentation that is merely bad can give one, too.
+Of two maps of one scan all is told from how many voxels every label of the one shares with every label of the
+other, of one map from where its bones lie. Nothing is changed here, and a sign is no proof: a segmentation
+that is merely bad can give one, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from petbone.anatomy import BY_ID, BY_NAME, family
 from petbone.metrics import dice, overlaps
+from petbone.places import middles_mm
 from petbone.volume import Volume
 
 Counts = npt.NDArray[np.int64]
@@ -25,10 +28,15 @@ SYMMETRIC = 0.7
 """Where the mirror image explains this part of what other names explain, either may be the reason."""
 OTHER_KIND = 0.5
 """Of what is bone in both maps: where more lies on bones of another kind, labels may be of another table."""
+ROUNDING_MM = 0.1
 _LISTED = 4
 _LEFT = tuple(n for n, bone in BY_ID.items() if bone.side == "left")
 _TWIN = {n: BY_NAME[BY_ID[n].name.replace("left", "right")].id for n in _LEFT}
 _SERIES = ("vertebra", "left rib", "right rib")
+_COLUMN = tuple(
+    BY_NAME[name].id
+    for name in (f"{part}{n}" for part, last in (("C", 7), ("T", 13), ("L", 6)) for n in range(1, last + 1))
+)
 
 
 def doubts(
@@ -54,6 +62,27 @@ def doubts(
     if not counts[1:, 1:].any():
         said = said or [f"no bone of the {sides[1]} touches any of the {sides[0]}: are both of one scan?"]
     return said or _levels(counts, asked, sides) or _other_names(counts, sides)
+
+
+def doubts_of_one(bones: Volume) -> list[str]:
+    """What to warn of in a label map (uint8) by itself: left bones on the right, vertebrae upside down."""
+    middles = middles_mm(bones)
+    said = []
+    pairs = [(n, _TWIN[n]) for n in _LEFT if n in middles and _TWIN[n] in middles]
+    crossed = sum(middles[left][0] > middles[right][0] for left, right in pairs)
+    if 2 * crossed > len(pairs):
+        said.append(
+            f"{crossed} of {len(pairs)} left bones lie to the patient's right of their twins: is the map "
+            "mirrored, or its header wrong?"
+        )
+    steps = list(pairwise(middles[n][2] for n in _COLUMN if n in middles))
+    rising = sum(lower > upper + ROUNDING_MM for upper, lower in steps)
+    if 2 * rising > len(steps):
+        said.append(
+            f"{rising} of {len(steps)} vertebrae lie above the one that should be above them: are its "
+            "labels of another tool (--labels), or is its header wrong?"
+        )
+    return said
 
 
 def mask_mirrored(first: Volume, second: Volume) -> bool:

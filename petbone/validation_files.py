@@ -15,7 +15,7 @@ from petbone.anatomy import ALL_BONES, BY_NAME
 from petbone.errors import InputError
 from petbone.folders import write_tables
 from petbone.io import read_ct
-from petbone.label_doubts import doubts
+from petbone.label_doubts import doubts, doubts_of_one
 from petbone.lattice import in_order_of, share_outside
 from petbone.mask_files import OF_A_CASE, ReadMask, grid_in_words, read_mask, without_path
 from petbone.metrics import Ruler
@@ -108,7 +108,11 @@ def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[
             case, both = pair.case, _both(pair, options)
             masks = _on_one_grid(pair, both, options)
             rows += rows_of_case(masks, options.asked, options.border)
-            told += [(case, note) for mask in both for note in mask.notes]
+            told += [
+                (case, f"{side}: {note}")
+                for side, mask in zip(("reference", "prediction"), both, strict=True)
+                for note in (*mask.notes, *doubts_of_one(mask.reading.bones))
+            ]
             if both[0].facts["sha256"] != both[1].facts["sha256"]:  # else that is said, and no more
                 found = doubts(masks.reference, masks.predicted, options.asked)
                 told += [(case, doubt) for doubt in found]
@@ -224,7 +228,7 @@ def _repeats(
                 two = two if same is None else replace(two, bones=same)
                 found = rows_of_readings(case, one, two, options.asked, one_scan=same is not None)
                 all_of.rows.extend(row | {"method": method} for row in found)
-                said = list(masks[1].notes)
+                said = [*masks[1].notes, *doubts_of_one(two.bones)]
                 if masks[0].facts["sha256"] != masks[1].facts["sha256"]:  # else that is said, and no more
                     said += _doubts_of_readings(one, two, same is not None, options.asked)
                 all_of.told.extend((case, f"second reading ({method}): {words}") for words in said)

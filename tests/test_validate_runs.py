@@ -366,6 +366,31 @@ def test_what_seems_mistaken_is_warned_of(study, tmp_path, cli, change, words):
     )
 
 
+def test_what_both_sides_have_wrong_is_warned_of(tmp_path, cli):
+    """Left and right swapped in both masks agree with each other, and are still wrong."""
+    swap = {"rib_left_7": "rib_right_7", "rib_right_7": "rib_left_7"}
+    one, two = (folder(tmp_path / f"{n}", {"x": renamed(skeleton(n), swap)}) for n in (1, 2))
+    for command, sides in (
+        ("validate", ("reference", "prediction")),
+        ("compare-segmentations", ("first", "second")),
+    ):
+        done = cli(command, one, two, "-o", tmp_path / command)
+        for side in sides:
+            assert f"note: x: {side}: 1 of 1 left bones lie to the patient's right" in done.out
+    empty = folder(tmp_path / "empty", {"x": skeleton().with_data(np.zeros(SHAPE, np.uint8))})
+    done = cli("compare-segmentations", one, empty, "-o", tmp_path / "out")
+    assert "note: x: second: the mask holds no bone" in done.out
+
+
+def test_a_mask_of_one_label_is_called_c1_and_that_is_said(tmp_path, cli):
+    one = skeleton()
+    mask = one.with_data(np.asfortranarray((one.data == BY_NAME["T7"].id).astype(np.uint8)))
+    folder(tmp_path / "a", {"x": mask})
+    folder(tmp_path / "b", {"x": skeleton(1)})
+    done = cli("validate", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", "--bones", "all")
+    assert "note: x: reference: 1 is the only label, which petbone calls C1" in done.out
+
+
 def test_swapped_sides_are_warned_of(tmp_path, cli):
     folder(tmp_path / "runs/case_1", {"bones": skeleton(1)})
     (tmp_path / "runs/case_1/provenance.json").write_text(json.dumps({"petbone": "0.1.0", "weights": "ab12"}))

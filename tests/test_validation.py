@@ -6,7 +6,7 @@ import pytest
 
 from conftest import affine
 from petbone.anatomy import BY_NAME
-from petbone.label_doubts import doubts
+from petbone.label_doubts import doubts, doubts_of_one
 from petbone.lattice import in_order_of
 from petbone.readings import Reading, readings_of, repeat_table, rows_of_readings
 from petbone.validation import (
@@ -376,6 +376,28 @@ def test_empty_equal_and_foreign_maps_are_told():
     assert "are the same" in doubts(one, one, {T7})[0]
     far = label_map({T7: (slice(0, 10), slice(20, 28), slice(0, 4))})
     assert "no bone of the prediction touches" in doubts(one, far, {T7})[0]
+
+
+def test_a_map_by_itself_tells_that_it_is_mirrored_or_upside_down(axes):
+    """Bones in a row along the patient's left-right axis and along the head-foot one, whatever the grid."""
+    shape = (40, 40, 40)
+    grid = Grid(shape, affine(axes, (2.0, 2.0, 2.0), (0, 0, 0)))
+    mm = grid.mm(np.moveaxis(np.indices(shape), 0, -1)) - grid.mm((19.5, 19.5, 19.5))
+    near = np.abs(mm[..., 1]) < 8
+    data = np.zeros(shape, np.uint8)
+    data[near & (mm[..., 0] < -10)], data[near & (mm[..., 0] > 10)] = LEFT, RIGHT
+    for n, label in enumerate((T6, T7, T8)):
+        data[near & (np.abs(mm[..., 0]) < 8) & (np.abs(mm[..., 2] - 18 + 18 * n) < 8)] = label
+    assert doubts_of_one(Volume(data, grid, Unit.LABEL)) == []
+    swapped = data.copy()
+    swapped[data == LEFT], swapped[data == RIGHT] = RIGHT, LEFT
+    (said,) = doubts_of_one(Volume(swapped, grid, Unit.LABEL))
+    assert said.startswith("1 of 1 left bones lie to the patient's right")
+    turned = data.copy()
+    turned[data == T6], turned[data == T8] = T8, T6
+    (said,) = doubts_of_one(Volume(turned, grid, Unit.LABEL))
+    assert said.startswith("2 of 2 vertebrae lie above")
+    assert doubts_of_one(Volume(np.zeros(shape, np.uint8), grid, Unit.LABEL)) == []
 
 
 def test_rounding_is_no_deviation():
