@@ -12,12 +12,12 @@ import pandas as pd
 import petbone
 from petbone.detection import Criterion, Lesion, Lesions, Patient, compare_hotspots, lesions_in
 from petbone.detection_figures import CurvePoint, Figure, cohort_figures, froc, patient_figures
-from petbone.errors import InputError, ResourceError
-from petbone.folders import MARK, write_json
-from petbone.io import PetOptions, Scan, read_labels, read_pet
+from petbone.errors import InputError
+from petbone.folders import write_tables
+from petbone.io import PetOptions, read_labels, read_pet
 from petbone.label_doubts import mask_mirrored
 from petbone.lattice import SAME_MM, in_order_of
-from petbone.mask_files import HOTSPOTS_OF_A_CASE, maker_of
+from petbone.mask_files import HOTSPOTS_OF_A_CASE, grid_in_words, maker_of
 from petbone.pairing import Pair, Pairing, find_images, pair_images, partner_file
 from petbone.pipeline import versions
 from petbone.steps import Steps
@@ -105,8 +105,8 @@ def _case(
         turned = in_order_of(scan.volume, grid)
         if turned is None:
             raise InputError(
-                f"{paths[name]}: lies on another grid than {pair.first} ({_geometry(scan)}, against "
-                f"{_geometry(scans['reference'])}); expected one grid: resample the labels to it first"
+                f"{paths[name]}: lies on another grid than {pair.first} ({grid_in_words(scan.volume.grid)}, "
+                f"against {grid_in_words(grid)}); expected one grid: resample the labels to it first"
             )
         volumes[name] = turned
         facts[name] = {
@@ -132,12 +132,6 @@ def _case(
     for name, path in (("reference", pair.first), ("predicted", pair.second)):
         facts[name]["maker"] = maker_of(path, scans[name])
     return patient, {"case": pair.case, **facts, "warnings": warnings}
-
-
-def _geometry(scan: Scan) -> str:
-    shape = " x ".join(str(count) for count in scan.source["shape"])
-    spacing = " x ".join(f"{step:g}" for step in scan.source["spacing_mm"])
-    return f"{shape} voxels of {spacing} mm"
 
 
 def _unpaired_words(pairing: Pairing) -> list[str]:
@@ -240,24 +234,16 @@ def figure_table(figures: Sequence[Figure]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(FIGURE_COLUMNS))
 
 
-def write_detection(result: Detection, folder: Path, steps: Steps) -> None:
+def write_detection(result: Detection, folder: Path) -> None:
     """Write tables and provenance into `folder`, which exists. Raises ResourceError when it cannot."""
     tables = {
-        "lesions.csv": lesion_table(result.patients),
-        "patients.csv": patient_table(result.patients, result.unpaired),
-        "detection.csv": figure_table(result.figures),
+        "lesions": lesion_table(result.patients),
+        "patients": patient_table(result.patients, result.unpaired),
+        "detection": figure_table(result.figures),
     }
     if result.curve:
-        tables["froc.csv"] = pd.DataFrame(
-            [asdict(point) for point in result.curve], columns=list(CURVE_COLUMNS)
-        )
-    try:
-        with steps("write"):
-            for name, table in tables.items():
-                table.to_csv(folder / name, index=False, float_format="%.6g")
-        write_json(_provenance(result) | {"steps": steps.records}, folder / MARK)
-    except OSError as error:
-        raise ResourceError(f"the results cannot be written: {error.strerror}") from error
+        tables["froc"] = pd.DataFrame([asdict(point) for point in result.curve], columns=list(CURVE_COLUMNS))
+    write_tables(tables, {}, _provenance(result), folder)
 
 
 def _provenance(result: Detection) -> dict[str, Any]:

@@ -179,6 +179,14 @@ def test_provenance_says_what_was_compared_and_no_path(study: Path, cli):
         assert str(study) not in table.read_text()
 
 
+def test_two_runs_leave_the_same_bytes(study: Path, cli):
+    for name in ("one", "two"):
+        words = (study / "reference", study / "predicted", "--suv", study / "suv", "-o", study / name)
+        assert cli("validate-hotspots", *words).status == 0
+    for path in (study / "one").iterdir():
+        assert path.read_bytes() == (study / "two" / path.name).read_bytes()
+
+
 def test_two_files_do_not_tell_their_names(study: Path, cli):
     (study / "reference" / "a.nii.gz").rename(study / "Miller.nii.gz")
     out = study / "out"
@@ -296,4 +304,4 @@ def test_refusals_leave_one_line_and_no_folder(study: Path, tmp_path: Path, cli)
 def test_a_full_disk_is_said(study: Path):
     result = validate_hotspots(study / "reference", study / "predicted", None, Criterion(), Steps())
     with pytest.raises(ResourceError, match="cannot be written"):
-        write_detection(result, study / "nowhere", Steps())
+        write_detection(result, study / "nowhere")
