@@ -506,6 +506,13 @@ def test_results_do_not_take_the_place_of_masks(study, cli):
     assert "holds what is to be compared" in refused.err
 
 
+def test_a_folder_whose_name_is_too_long_is_refused(study, tmp_path, cli):
+    for name in ("y" * 300, "y" * 250):
+        refused = cli("validate", *study, "-o", tmp_path / name)
+        assert (refused.status, refused.err.count("\n")) == (3, 1)
+        assert "cannot be made: File name too long" in refused.err
+
+
 def test_a_folder_that_cannot_be_written_is_no_defect_of_petbone(tmp_path):
     from petbone.errors import ResourceError
     from petbone.folders import write_tables
