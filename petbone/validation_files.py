@@ -109,7 +109,7 @@ def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[
     pairs = pair(*sides, places)
     lacking = unpaired(*sides, pairs, ("reference", "predicted"))
     cts = _cts(files.ct)
-    notes = [note for side in sides for note in side.notes]
+    passed_over = [note for side in sides for note in side.notes]
     told: list[tuple[str, str]] = []
     rows: list[dict[str, Any]] = []
     inputs: dict[str, dict[str, Any]] = {}
@@ -136,8 +136,9 @@ def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[
     lacking += more
     with steps("worst cases"):
         worst, doubts_of_ct = _worst(overlap, pairs, cts, options)
-    notes += [*of_lacking(lacking), *of_absent(overlap, left), *of_found(overlap), *of_makers(makers)]
-    notes += [*of_same_files(inputs), *merged(told + doubts_of_ct)]
+    # What seems mistaken comes before what is merely missing.
+    notes = [*of_makers(makers), *of_same_files(inputs), *merged(told + doubts_of_ct), *of_lacking(lacking)]
+    notes += [*of_absent(overlap, left), *of_found(overlap), *passed_over]
     with steps("tables"):
         agreement = agreement_table(overlap, sum(what == "file" for _, _, what in lacking))
         repeat = repeat_table(repeats)
