@@ -16,6 +16,7 @@ from petbone.folders import MARK
 from petbone.io import Scan, read_labels
 from petbone.io.scan import orientation_code
 from petbone.labels import bone_named
+from petbone.pairing import ONLY_CASE
 from petbone.pipeline import bones_of
 from petbone.readings import Reading
 from petbone.volume import Grid
@@ -105,11 +106,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def pair(first: Found, second: Found, places: tuple[Path, Path]) -> dict[str, tuple[Path, Path]]:
     """Both masks of every case that both sides have. Two that were named one by one are a pair by that.
 
-    Raises InputError where there is no pair.
+    Nobody has paired those by their names, which can be a patient's: their case is called `ONLY_CASE`. Raises
+    InputError where there is no pair.
     """
     if first.single and second.single:
-        (name, one), two = next(iter(first.masks.items())), next(iter(second.masks.values()))
-        return {name: (one, two)}
+        return {ONLY_CASE: (next(iter(first.masks.values())), next(iter(second.masks.values())))}
     both = {name: (one, second.masks[name]) for name, one in first.masks.items() if name in second.masks}
     if not both:
         raise InputError(

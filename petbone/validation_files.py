@@ -261,7 +261,7 @@ def _cts(place: Path | None) -> dict[str, Path]:
         elif path.name.lower().endswith(ENDINGS):
             # nnU-Net adds the number of the channel.
             found[name_of(path).removesuffix("_0000")] = path
-    return found
+    return found or {"": place}  # a folder without images by name is a DICOM folder of one CT
 
 
 def _ct(cts: Mapping[str, Path], case: str, masks: Masks) -> tuple[Volume | None, str]:

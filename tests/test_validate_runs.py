@@ -225,7 +225,10 @@ def test_what_cannot_be_paired_or_read_is_refused(tmp_path, cli, prepare, words)
 def test_two_files_are_a_pair_whatever_their_names(tmp_path, cli):
     a, b = folder(tmp_path / "a", {"p1": skeleton()}), folder(tmp_path / "b", {"mine": skeleton(1)})
     assert cli("validate", a / "p1.nii.gz", b / "mine.nii.gz", "-o", tmp_path / "out").status == 0
-    assert set(read(tmp_path / "out", "overlap")["case"]) == {"p1"}
+    assert set(read(tmp_path / "out", "overlap")["case"]) == {1}
+    for file in (tmp_path / "out").iterdir():  # nobody has paired by these names, which can be a patient's
+        assert "p1" not in file.read_text(encoding="utf-8")
+        assert "mine" not in file.read_text(encoding="utf-8")
 
 
 def test_folders_of_petbone_run_and_other_formats_pair_by_case(tmp_path, cli):
