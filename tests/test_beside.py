@@ -71,3 +71,18 @@ def test_what_is_not_asked_for_is_given_up():
     assert time.monotonic() - started < 30
     with pytest.raises(ChildProcessError):  # no child is left, not even a dead one
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_with_one_process_the_work_is_done_here_once_and_only_if_asked_for():
+    done = []
+
+    def work() -> int:
+        done.append(os.getpid())
+        return len(done)
+
+    with beside(work, processes=1):
+        pass
+    assert done == []
+    with beside(work, processes=1) as answer:
+        assert (answer(), answer()) == (1, 1)
+    assert done == [os.getpid()]
