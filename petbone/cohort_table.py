@@ -153,43 +153,33 @@ class _Row:
         }
         first = self._pet("", of_patient)
         second = self._pet("2", of_patient)
-        ct, bones = self._path("ct"), self._path("bones")
+        ct, bones, ct2, bones2 = (self._path(name) for name in ("ct", "bones", "ct2", "bones2"))
         if not self._cells.get("pet"):
             self.findings.append("has no pet; expected a file or folder")
         if not self._cells.get("ct") and not self._cells.get("bones"):
             self.findings.append("has neither ct nor bones; expected one of them")
-        if first is None:
-            return None
-        if second is not None and first[1].tracer and first[1].tracer == second[1].tracer:
+        if first and second and first[1].tracer and first[1].tracer == second[1].tracer:
             self.findings.append(
                 f"both PETs are of {first[1].tracer}; expected two tracers: two dates of one tracer are two "
                 "rows"
             )
-        labels, series = self._labels("labels", bones), self._cells.get("ct_series") or None
+        labels, labels2 = self._labels("labels", bones), self._labels("labels2", bones2)
+        series, series2 = (self._cells.get(name) or None for name in ("ct_series", "ct_series2"))
         elsewhere = [f"{name}2" for name in _OF_AN_EXAMINATION if self._cells.get(f"{name}2")]
-        if not elsewhere:
+        lacking = [name for name in ("ct2", "pet2") if elsewhere and not self._cells.get(name)]
+        self.findings += [f"{elsewhere[0]} without {name}; a second examination has both" for name in lacking]
+        if first is None:
+            return None
+        if second is None or not elsewhere:
             both = (first,) if second is None else (first, second)
             return CaseFiles(
                 tuple(path for path, _ in both), tuple(said for _, said in both), ct, bones, labels, series
             )
-        if second is None or not self._cells.get("ct2"):
-            lacking = "pet2" if second is None else "ct2"
-            if not self._cells.get(lacking):
-                self.findings.append(f"{elsewhere[0]} without {lacking}; a second examination needs both")
-            return None
-        bones2 = self._path("bones2")
-        other = CaseFiles(
-            (second[0],), (second[1],), self._path("ct2"), bones2, self._labels("labels2", bones2),
-            self._cells.get("ct_series2") or None,
-        )  # fmt: skip
+        labels2 = labels2 or (labels if bones2 else None)  # as --labels is of both masks
+        other = CaseFiles((second[0],), (second[1],), ct2, bones2, labels2, series2)
         return CaseFiles((first[0],), (first[1],), ct, bones, labels, series, other)
 
     def _pet(self, suffix: str, of_patient: dict[str, Any]) -> tuple[Path, PetOptions] | None:
-        if not self._cells.get(f"pet{suffix}"):
-            needless = [f"{name}{suffix}" for name in _OF_A_PET if self._cells.get(f"{name}{suffix}")]
-            if suffix and needless:
-                self.findings.append(f"{needless[0]} without pet{suffix}")
-            return None
         path = self._path(f"pet{suffix}")
         stated = of_patient | {
             "tracer": self._word("tracer", f"tracer{suffix}"),
@@ -201,6 +191,9 @@ class _Row:
             "half_life_s": self._number(f"half_life_s{suffix}"),
             "series": self._cells.get(f"series{suffix}") or None,
         }
+        needless = [f"{name}{suffix}" for name in _OF_A_PET if self._cells.get(f"{name}{suffix}")]
+        if suffix and needless and not self._cells.get(f"pet{suffix}"):
+            self.findings.append(f"{needless[0]} without pet{suffix}")
         return None if path is None else (path, PetOptions(**stated))
 
     def _path(self, column: str) -> Path | None:
