@@ -129,9 +129,9 @@ def _content(path: Path, column: str) -> bytes:
     """Digest of a file with what belongs to it, or of every file of a folder."""
     digest = hashlib.sha256()
     ground = path.parent if path.name.upper() == "DICOMDIR" else path
-    parts = _parts(path) if ground.is_file() else sorted(one for one in ground.rglob("*") if one.is_file())
     try:
-        for part in parts:
+        inside = ground.is_dir()
+        for part in sorted(one for one in ground.rglob("*") if one.is_file()) if inside else _parts(path):
             with part.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     except OSError as error:

@@ -71,7 +71,7 @@ def local_workers(count: int, memory_gb: float | None) -> Iterator[Client]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any port: two cohorts may run beside each other
             memory_limit=0 if memory_gb is None else int(memory_gb * 1e9),
             local_directory=scratch,
             silence_logs=logging.CRITICAL,
@@ -83,11 +83,11 @@ def local_workers(count: int, memory_gb: float | None) -> Iterator[Client]:
 
 
 @contextmanager
-def workers_of(scheduler: str) -> Iterator[Client]:
+def workers_of(scheduler: str, timeout_s: float = 20) -> Iterator[Client]:
     """The workers of a scheduler that runs somewhere. Raises InputError when none is to be had."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # one line of ours says what is wrong
     try:
-        client = Client(scheduler, timeout=20)
+        client = Client(scheduler, timeout=timeout_s)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{scheduler}: no scheduler answers ({type(error).__name__}); expected the address that dask "
