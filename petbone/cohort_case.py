@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 DONE = "cohort.json"
 """The file in a case's folder that says what it was made from."""
 
+_BLOCK_BYTES = 1 << 20
+
 Load = Callable[[CaseOptions], "Segmenter"]
 
 
@@ -45,7 +47,6 @@ class Record:
     step: str = ""
     error: str = ""
     disk_full: bool = False  # then no other case can be written either
-    warnings: int = 0
     provenance_sha256: str = ""
 
 
@@ -72,8 +73,8 @@ def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load) -> Re
 
             write_case(result, part, steps)
             with steps("write"):
-                _mark_done(part, digest, len(result.warnings))
-        return Record(row.case, "done", "", "", False, len(result.warnings), _sha256(folder / MARK))
+                _mark_done(part, digest)
+        return Record(row.case, "done", provenance_sha256=_sha256(folder / MARK))
     except Exception as error:
         said = spoken(error, row.files, options)
         return Record(row.case, "failed", steps.current or "write", said, _is_full(error))
@@ -82,8 +83,8 @@ def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load) -> Re
 def digest_of(files: CaseFiles, options: CaseOptions) -> str:
     """SHA-256 of all that the numbers of a case come from: files, options, weights, petbone's version.
 
-    Threads, processes and memory are no part of it. One running digest: the bytes of the images come first,
-    so that nothing that a person typed (a time of injection) could be guessed from it.
+    Threads, processes and memory are no part of it. What a person typed (a time of injection) cannot be
+    guessed from it by trying, since the digests of the files that enter it are published nowhere.
 
     Raises InputError when a file cannot be read.
     """
@@ -126,14 +127,16 @@ def _participant(pet: Path) -> dict[str, Any] | None:
 
 
 def _content(path: Path, column: str) -> bytes:
-    """Digest of a file with what belongs to it, or of every file of a folder."""
-    digest = hashlib.sha256()
+    """Digest of a file with what belongs to it, or of every file of a folder; not their usual SHA-256."""
+    digest = hashlib.sha256(b"petbone cohort")
     ground = path.parent if path.name.upper() == "DICOMDIR" else path
     try:
         inside = ground.is_dir()
         for part in sorted(one for one in ground.rglob("*") if one.is_file()) if inside else _parts(path):
+            digest.update(part.stat().st_size.to_bytes(8, "big"))
             with part.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+                while block := stream.read(_BLOCK_BYTES):
+                    digest.update(block)
     except OSError as error:
         raise InputError(f"{column}: cannot be read: {error.strerror}") from error
     return digest.digest()
@@ -155,11 +158,11 @@ def _parts(path: Path) -> Iterator[Path]:
     yield from (one for one in beside if one.is_file())
 
 
-def _mark_done(folder: Path, digest: str, warnings: int) -> None:
-    """Say what the results were made from and what they are; on the disk before the folder has its name."""
+def _mark_done(folder: Path, digest: str) -> None:
+    """Say what the results were made from and what they are; a file that is not so is found."""
     try:
         files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
-        write_json({"made_from_sha256": digest, "warnings": warnings, "files": files}, folder / DONE)
+        write_json({"made_from_sha256": digest, "files": files}, folder / DONE)
     except OSError as error:
         raise ResourceError(f"the results cannot be written: {error.strerror}") from error
 
@@ -176,7 +179,7 @@ def _done(folder: Path, digest: str) -> Record | None:
             return None
         if any(_sha256(folder / name) != known for name, known in told["files"].items()):
             return None
-        return Record("", "kept", warnings=int(told["warnings"]), provenance_sha256=told["files"][MARK])
+        return Record("", "kept", provenance_sha256=told["files"][MARK])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

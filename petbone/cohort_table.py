@@ -212,6 +212,9 @@ class _Row:
         if self._results in (path.resolve(), *path.resolve().parents):
             self.findings.append(f"{column} {text!r}: lies among the results of this cohort; copy it first")
             return None
+        if path.resolve() in self._results.parents:
+            self.findings.append(f"{column} {text!r}: the results would lie in it; choose another -o")
+            return None
         return path
 
     def _number(self, column: str) -> float | None:

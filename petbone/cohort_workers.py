@@ -13,7 +13,7 @@ import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from petbone.pipeline import CaseOptions
 
 DEATHS = 2
 """A case whose worker died so many times is not tried again."""
+
+_LOST = "the scheduler is lost; the cases that are done stay: run again when it is back"
 
 
 class _KeepNetworks(WorkerPlugin):  # type: ignore[misc]
@@ -85,16 +87,30 @@ def local_workers(count: int, memory_gb: float | None) -> Iterator[Client]:
 @contextmanager
 def workers_of(scheduler: str, timeout_s: float = 20) -> Iterator[Client]:
     """The workers of a scheduler that runs somewhere. Raises InputError when none is to be had."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # one line of ours says what is wrong
+    with _without_logs():
+        try:
+            client = Client(scheduler, timeout=timeout_s)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{scheduler}: no scheduler answers ({type(error).__name__}); expected the address that dask "
+                "scheduler has printed, as tcp://node1:8786"
+            ) from error
+        with client:
+            yield client
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Dask's loggers silent: one line of ours says what is wrong."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
-        client = Client(scheduler, timeout=timeout_s)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{scheduler}: no scheduler answers ({type(error).__name__}); expected the address that dask "
-            "scheduler has printed, as tcp://node1:8786"
-        ) from error
-    with client:
-        yield client
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def refuse_unfit_workers(client: Client, mark: Path) -> None:
@@ -172,9 +188,13 @@ def run_cases(
                 raise ResourceError(_full(cases, len(rows), found))
             found[n] = record
             on_record(record)
+    except OSError as error:  # of connections
+        raise ResourceError(_LOST) from error
     finally:
-        client.cancel([future for _, future in flying.values()])
-        client.unregister_worker_plugin(_KeepNetworks.name)
+        if client.status == "running":
+            with suppress(OSError):
+                client.cancel([future for _, future in flying.values()])
+                client.unregister_worker_plugin(_KeepNetworks.name)
     return [found[n] for n in range(len(rows))]
 
 
@@ -195,7 +215,7 @@ def _record_of(future: Any, row: CohortRow) -> Record:
         record: Record = future.result()
         return record
     if future.status == "cancelled":
-        raise ResourceError("the scheduler is lost; the cases that are done stay: run again when it is back")
+        raise ResourceError(_LOST)
     error = future.exception()
     if isinstance(error, KilledWorker):
         said = "its worker died each time it was tried (killed, or out of memory)"

@@ -151,6 +151,9 @@ def test_inputs_among_the_results_are_refused(site):
     assert said == [
         "row 2: bones 'out/cases/a/bones.nii.gz': lies among the results of this cohort; copy it first"
     ]
+    assert findings(site, "case,ct,pet", "a,ct.nii,.") == [
+        "row 2: pet '.': the results would lie in it; choose another -o"
+    ]
 
 
 @pytest.mark.parametrize(
