@@ -183,7 +183,7 @@ def run_cases(
                 done.add(future)
             future = next(done)
             n, _ = flying.pop(future.key)
-            record = _record_of(future, rows[n])
+            record = _record_of(future, rows[n], options.max_memory_gb)
             if record.disk_full:
                 raise ResourceError(_full(cases, len(rows), found))
             found[n] = record
@@ -210,7 +210,7 @@ def _task(row: CohortRow, options: CaseOptions, cases: Path, neighbours: int) ->
     return do_case(row, replace(options, threads=threads), cases, networks.load)
 
 
-def _record_of(future: Any, row: CohortRow) -> Record:
+def _record_of(future: Any, row: CohortRow, memory_gb: float | None) -> Record:
     if future.status == "finished":
         record: Record = future.result()
         return record
@@ -218,7 +218,8 @@ def _record_of(future: Any, row: CohortRow) -> Record:
         raise ResourceError(_LOST)
     error = future.exception()
     if isinstance(error, KilledWorker):
-        said = "its worker died each time it was tried (killed, or out of memory)"
+        limit = "out of memory" if memory_gb is None else f"past its {memory_gb:.1f} GB (--max-memory-gb)"
+        said = f"its worker died each time it was tried: killed, or {limit}"
         return Record(row.case, "failed", "worker", said)
     return Record(row.case, "failed", "worker", f"defect of petbone: {type(error).__name__}")
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -270,8 +271,9 @@ def test_a_case_that_kills_its_workers_is_given_up_and_the_next_is_done(scans, c
     def kill() -> None:
         while not over.is_set():
             if any(path.name.startswith(".deadly") for path in parts(tmp_path / "out")):
-                for pid in set(client.run(os.getpid, on_error="ignore").values()):
-                    os.kill(pid, signal.SIGKILL)
+                with suppress(OSError):  # a worker that is gone already
+                    for pid in set(client.run(os.getpid, on_error="ignore").values()):
+                        os.kill(pid, signal.SIGKILL)
                 for path in parts(tmp_path / "out"):
                     path.rename(path.with_suffix(".old"))
             time.sleep(0.01)
@@ -287,6 +289,41 @@ def test_a_case_that_kills_its_workers_is_given_up_and_the_next_is_done(scans, c
     assert "its worker died each time" in records[0].error
     table = write_table(scans / "killer.csv", line("deadly", "s0"), line("next", "s1"))
     assert states(done(table, tmp_path / "out", client)) == "done done"
+
+
+def test_an_interrupted_and_a_killed_run_go_on(scans, client, tmp_path):
+    table = write_table(scans / "stopped.csv", *(line(f"c{n}", f"s{n % 4}") for n in range(9)))
+    output = tmp_path / "out"
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from petbone.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "cohort", str(table), "-o", str(output), "--workers", "1"]
+
+    def stopped_after(cases: int, sign: signal.Signals) -> tuple[int, str]:
+        running = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        while len(list(output.glob("cases/c*"))) < cases:
+            assert running.poll() is None
+            time.sleep(0.005)
+        # Ctrl-C goes to every process of a terminal; a kill to one.
+        (os.killpg if sign is signal.SIGINT else os.kill)(running.pid, sign)
+        said = running.communicate(timeout=60)[1]
+        return running.returncode, said
+
+    assert stopped_after(2, signal.SIGINT) == (130, "")
+    assert not parts(output)
+    kept = len(list(output.glob("cases/c*")))
+    assert 2 <= kept < 9
+    assert not list(output.glob("*.csv"))
+    assert stopped_after(kept + 2, signal.SIGKILL)[0] == -signal.SIGKILL
+    kept = len(list(output.glob("cases/c*")))
+    records = done(table, output, client)
+    assert states(records).count("kept") == kept < 9
+    assert states(records).count("done") == 9 - kept
+    assert not parts(output)
+    assert len(rows(output / "bones.csv")) == 9 * 62
 
 
 @pytest.fixture
@@ -335,6 +372,7 @@ def test_on_a_scheduler_that_runs_elsewhere(scans, scheduler, tmp_path, cli):
 
 
 def test_workers_that_do_not_fit(client, tmp_path):
+    client.wait_for_workers(2, timeout=30)
     with pytest.raises(InputError, match="a worker does not see it"):
         refuse_unfit_workers(client, tmp_path / "gone")
     (tmp_path / LOCK).touch()
