@@ -15,7 +15,6 @@ from petbone.cli_options import (
     PsfMm,
     Quiet,
     Rule,
-    Verbose,
     Weights,
     no_option,
     refuse_unknown_align,
@@ -49,7 +48,9 @@ def cohort(
         typer.Option(min=0.5, help="Memory of each worker; default: its share of what is free."),
     ] = None,
     quiet: Quiet = False,
-    verbose: Verbose = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also print a line for each case.")
+    ] = False,
 ) -> None:
     """All cases of a table; running it again continues, and redoes only what was changed.
 
