@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 
 import petbone
 from cohort_fixtures import HEAD, line, write_scans, write_table
@@ -371,7 +371,7 @@ def test_on_a_scheduler_that_runs_elsewhere(scans, scheduler, tmp_path, cli):
     assert (answer.status, answer.out) == (5, "")
 
 
-def test_workers_that_do_not_fit(client, tmp_path):
+def test_workers_that_do_not_fit(client, tmp_path, monkeypatch):
     client.wait_for_workers(2, timeout=30)
     with pytest.raises(InputError, match="a worker does not see it"):
         refuse_unfit_workers(client, tmp_path / "gone")
@@ -382,6 +382,20 @@ def test_workers_that_do_not_fit(client, tmp_path):
         workers_of("tcp://127.0.0.1:1", timeout_s=1),
     ):
         pass
+    place = {"processes": False, "dashboard_address": "127.0.0.1:0"}
+    for kind, said in (
+        ({"n_workers": 0}, "the scheduler has no worker"),
+        ({"n_workers": 1, "threads_per_worker": 2}, "a worker has 2 threads"),
+    ):
+        with (
+            LocalCluster(**place, **kind, local_directory=str(tmp_path)) as cluster,
+            Client(cluster) as other,
+            pytest.raises(InputError, match=said),
+        ):
+            refuse_unfit_workers(other, tmp_path / LOCK)
+    monkeypatch.setattr(petbone, "__version__", "999")
+    with pytest.raises(InputError, match="a worker has petbone"):
+        refuse_unfit_workers(client, tmp_path / LOCK)
 
 
 def test_folders_and_options_that_cannot_be_used(scans, tmp_path, cli):
@@ -396,6 +410,8 @@ def test_folders_and_options_that_cannot_be_used(scans, tmp_path, cli):
         pytest.raises(InputError, match="another petbone cohort is at work"),
         opened(tmp_path / "out"),
     ):
+        pass
+    with pytest.raises(InputError, match="cannot be made"), opened(table / "out"):
         pass
     for options, kind, said in (
         (replace(OPTIONS, index="PET99"), UsageError, "--index"),
