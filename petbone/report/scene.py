@@ -78,7 +78,8 @@ def suv_max_shown(tracer: str) -> float:
 def scene(case: CaseResult, processes: int = 2) -> Scene:
     """Project, colour and mark everything; the volumes are read once and never copied whole.
 
-    Rows of a second examination follow those of the first, on a frame of their own. `processes` as in `beside`.
+    Rows of a second examination follow those of the first, on a frame of their own. `processes` is that of
+    `beside`.
     """
     first = _scene(case, processes)
     if case.second is None:
