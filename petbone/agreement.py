@@ -23,7 +23,7 @@ FEWEST_PAIRS = 5
 """Of fewer pairs no rank correlation is given."""
 
 _NAN = float("nan")
-_ROUNDING = 1e-9
+_ROUNDING = 1e-6  # of a standard error: the root of what cancels in its variance
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Python's lock lets threads run by turns, and most of measuring is many small steps; so the work goes to a
 process that is forked, which has all our arrays without a copy and sends back what it found. Where no fork is
-safe (elsewhere than on Linux) it goes to a thread, with the same result.
+safe (elsewhere than on Linux) it goes to a thread, with the same result. Where others have the cores already,
+as in a cohort, it is done in place.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -22,12 +24,17 @@ T = TypeVar("T")
 HAS_FORK = sys.platform == "linux"
 
 
-def beside(work: Callable[[], T], fork: bool = HAS_FORK) -> AbstractContextManager[Callable[[], T]]:
+def beside(
+    work: Callable[[], T], fork: bool = HAS_FORK, processes: int = 2
+) -> AbstractContextManager[Callable[[], T]]:
     """Begins `work`; what the ``with`` is given waits for its result, or raises what it raised.
 
     `work` changes nothing but what it returns, which can be pickled. What is not finished at the end of the
-    body is given up. Should its process be killed, the work is done here.
+    body is given up. Should its process be killed, the work is done here. With `processes` 1 nothing goes on
+    beside: the work is done here, when its result is asked for.
     """
+    if processes == 1:
+        return nullcontext(cache(work))
     return _in_a_process(work) if fork else _in_a_thread(work)
 
 

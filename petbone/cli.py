@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import petbone
+from petbone.cli_cohort import cohort
 from petbone.cli_compare import compare
 from petbone.cli_options import (
     Align,
@@ -162,6 +163,7 @@ def quantify(
     _case(files, CaseOptions(index, rule, align=align, psf_mm=psf_mm), output, overwrite, quiet, verbose)
 
 
+app.command()(cohort)
 app.command()(compare)
 app.command()(validate)
 app.command("compare-segmentations")(compare_segmentations)
@@ -458,7 +460,8 @@ def main() -> None:
     """Run the command line.
 
     Exit status: 0 done; 1 a defect of petbone; 2 wrong usage; 3 the input cannot be used; 4 the machine is
-    too small. 3 and 4 come with one line on standard error.
+    too small; 5 some cases of a cohort failed. 3 and 4 come with one line on standard error, or with a line
+    for every finding in the table of a cohort.
     """
     from petbone.errors import InputError, ResourceError, UsageError
 
@@ -478,6 +481,9 @@ def main() -> None:
 
 
 def _complain(error: object, status: int) -> int:
-    line = " ".join(str(error).split())
-    print(f"petbone: {line}", file=sys.stderr)
+    from petbone.errors import InputErrors
+
+    lines = str(error).splitlines() if isinstance(error, InputErrors) else [str(error)]
+    for line in lines:
+        print(f"petbone: {' '.join(line.split())}", file=sys.stderr)
     return status

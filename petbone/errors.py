@@ -5,6 +5,10 @@ class InputError(ValueError):
     """The input cannot be used. One line: which file, what was found, what was expected, what to do."""
 
 
+class InputErrors(InputError):
+    """Several findings at once, a line each."""
+
+
 class UsageError(ValueError):
     """What was asked for does not exist. One line: what was asked, what there is."""
 

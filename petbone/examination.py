@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +29,9 @@ from petbone.places import middles_mm
 from petbone.steps import Steps, available_memory_gb
 from petbone.volume import Grid, Volume
 
+if TYPE_CHECKING:
+    from petbone.net.segment import Segmenter
+
 SEGMENT_BASE_GB = 0.7
 SEGMENT_BYTES_PER_VOXEL = 15.0
 """Memory of finding bones, measured on CTs of 35 M and 120 M voxels with a tenth to spare."""
@@ -43,8 +48,9 @@ def examined(
     options: CaseOptions,
     chosen: tuple[tuple[Index, ...], str | None],
     steps: Steps,
+    load: Callable[[CaseOptions], Segmenter] | None = None,
 ) -> CaseResult:
-    """One examination, or two of one patient; `chosen` is what `all_indices` said.
+    """One examination, or two of one patient; `chosen` is what `all_indices` said, `load` as in `find_bones`.
 
     Raises InputError when an input cannot be used.
     """
@@ -66,7 +72,7 @@ def examined(
         for path, pet in zip(one.pets, several, strict=True):
             refuse_no_overlap(path, pet.volume.grid, one.bones or one.ct, frame.volume.grid)
     results = [
-        _examination(one, found, options, (indices, wanted, len(pets) > 1), steps)
+        _examination(one, found, options, (indices, wanted, len(pets) > 1), steps, load)
         for one, found in zip(every, scans, strict=True)
     ]
     if len(results) == 1:
@@ -100,6 +106,7 @@ def _examination(
     options: CaseOptions,
     chosen: tuple[tuple[Index, ...], str | None, bool],
     steps: Steps,
+    load: Callable[[CaseOptions], Segmenter] | None,
 ) -> CaseResult:
     """A CT (or a bone map) and its PETs, which lie in one frame.
 
@@ -107,7 +114,7 @@ def _examination(
     """
     (ct, mask, pets), (indices, wanted, several) = scans, chosen
     with steps("bones"):
-        skeleton = _masked(mask, files) if mask else _found(ct, options, steps)
+        skeleton = _masked(mask, files) if mask else _found(ct, options, steps, load)
     if not skeleton.bones.data.any():
         raise InputError(f"{files.bones or files.ct}: no bone found in it; expected a part of a skeleton")
 
@@ -119,7 +126,7 @@ def _examination(
         guesses += skeleton.notes  # the network's names are a guess, and it says which are unsure
     for pet in pets:
         index, guess = _chosen(indices, tracer_of(pet), wanted)
-        how = How(index, options.align, options.psf_mm)
+        how = How(index, options.align, options.psf_mm, options.processes)
         result, notes = measure(pet, ct, skeleton, indices, how, steps)
         results.append(result)
         guesses += [guess] if guess else []
@@ -154,19 +161,37 @@ def _examination(
     )
 
 
-def _found(ct: Scan | None, options: CaseOptions, steps: Steps) -> Skeleton:
+def _found(
+    ct: Scan | None,
+    options: CaseOptions,
+    steps: Steps,
+    load: Callable[[CaseOptions], Segmenter] | None,
+) -> Skeleton:
     assert ct is not None  # run_case saw to it
-    return find_bones(ct.volume, options, steps)
+    return find_bones(ct.volume, options, steps, load)
 
 
-def find_bones(ct: Volume, options: CaseOptions, steps: Steps) -> Skeleton:
-    """The skeleton by petbone's own network, on the grid of the CT."""
-    # torch is paid for by those who need it
-    from petbone.net.segment import Segmenter
-    from petbone.net.sides import side_note
+def load_network(options: CaseOptions) -> Segmenter:
+    """The network that the options ask for. Raises InputError for weights that cannot be used."""
+    from petbone.net.segment import Segmenter  # torch is paid for by those who need it
+
+    return Segmenter.load(options.weights, options.device, options.threads)
+
+
+def find_bones(
+    ct: Volume,
+    options: CaseOptions,
+    steps: Steps,
+    load: Callable[[CaseOptions], Segmenter] | None = None,
+) -> Skeleton:
+    """The skeleton by petbone's own network, on the grid of the CT.
+
+    `load` gives the network, None: it is read from its file. Those who do many cases keep it.
+    """
+    from petbone.net.sides import side_note  # torch is paid for by those who need it
 
     refuse_small_machine(ct.grid, options.max_memory_gb)
-    segmenter = Segmenter.load(options.weights, options.device, options.threads)
+    segmenter = (load or load_network)(options)
     found = segmenter.segment(ct, steps.progress)
     mirrored = side_note(ct, found.bones)
     notes = (mirrored, *found.notes) if mirrored else found.notes

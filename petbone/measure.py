@@ -36,11 +36,16 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class How:
-    """How a PET is measured: whose hotspots are listed, ``report`` or ``rigid``, FWHM of the PET's blur."""
+    """How a PET is measured: whose hotspots are listed, ``report`` or ``rigid``, FWHM of the PET's blur.
+
+    `processes`: 2, where a process may be forked beside ours; 1, where others have the cores (no number
+    depends on it).
+    """
 
     index: Index
     align: str = "report"
     psf_mm: float | None = None
+    processes: int = 2
 
 
 def measure(
@@ -74,7 +79,7 @@ def measure(
     # One thread per task: threads within products of small matrices only wait for each other.
     with (
         threadpool_limits(1, "blas"),
-        beside(partial(align, suv, hu, skeleton.bones, occupied)) as aligned,
+        beside(partial(align, suv, hu, skeleton.bones, occupied), processes=how.processes) as aligned,
     ):
         found: _Found | InputError
         try:  # as it lies: with --align rigid, too, most PETs stay where they are
@@ -155,7 +160,8 @@ def _found(suv: Volume, occupied: Occupancy, scene: _Scene, steps: Steps) -> _Fo
     assert index.rule is not None
     rule = absolute(index.rule, suv, occupied)
     index = replace(index, rule=rule)
-    with beside(partial(shifted_ranges, suv, skeleton.bones, rule, occupied)) as aside:
+    ranges = partial(shifted_ranges, suv, skeleton.bones, rule, occupied)
+    with beside(ranges, processes=scene.how.processes) as aside:
         with steps("measure"):
             seen = what_was_seen(skeleton.bones, occupied)
             hotspots = find_hotspots(suv, occupied, rule)

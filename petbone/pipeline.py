@@ -20,6 +20,7 @@ from petbone.volume import Grid, Volume
 
 if TYPE_CHECKING:
     from petbone.case import CaseResult
+    from petbone.net.segment import Segmenter
 
 TRACERS = ("naf", "choline", "psma", "fdg", "other")
 
@@ -49,10 +50,19 @@ class CaseOptions:
     max_memory_gb: float | None = None  # None: what the machine has
     align: str = "report"  # or rigid: the PET is moved where that is surer than leaving it
     psf_mm: float | None = None  # FWHM of the PET's blur; None: partial volume is not corrected
+    processes: int = 2  # 1: nothing is forked beside, since others have the cores; no number depends on it
 
 
-def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult:
-    """Measure one patient, in one examination or two. Raises InputError when an input cannot be used."""
+def run_case(
+    files: CaseFiles,
+    options: CaseOptions,
+    steps: Steps,
+    load: Callable[[CaseOptions], Segmenter] | None = None,
+) -> CaseResult:
+    """Measure one patient, in one examination or two. Raises InputError when an input cannot be used.
+
+    `load` gives the network where bones must be found; None: it is read from its file.
+    """
     every = (files,) if files.second is None else (files, files.second)
     with steps("read"), ThreadPoolExecutor() as pool:
         reading = [_reading(one, pool) for one in every]
@@ -61,7 +71,7 @@ def run_case(files: CaseFiles, options: CaseOptions, steps: Steps) -> CaseResult
 
         chosen = all_indices(options)
         scans = [scan() for scan in reading]
-    return examined(every, scans, options, chosen, steps)
+    return examined(every, scans, options, chosen, steps, load)
 
 
 Scans = tuple[Scan | None, Scan | None, list[Scan]]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from petbone.steps import Steps
+
+if TYPE_CHECKING:
+    from petbone.cohort_case import Record
 
 
 @contextmanager
@@ -27,3 +31,31 @@ def shown_steps(*, bar: bool, verbose: bool) -> Iterator[Steps]:
         for record in steps.records:
             line = f"{record['name']}: {record['seconds']:.2f} s, peak {record['peak_memory_mb']} MB"
             print(line, file=sys.stderr)
+
+
+@contextmanager
+def shown_cases(total: int, *, bar: bool, verbose: bool) -> Iterator[Callable[[Record], None]]:
+    """What to call with each case's record: a bar with the time left (`bar`), a line each (`verbose`)."""
+
+    def line(record: Record) -> None:
+        if verbose:
+            print(f"{record.case}: {record.state}", file=sys.stderr)
+
+    if not bar:
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as drawing:
+        task = drawing.add_task("cases", total=total)
+        failed = 0
+
+        def drawn(record: Record) -> None:
+            nonlocal failed
+            failed += record.state == "failed"
+            drawing.update(task, advance=1, description=f"cases ({failed} failed)" if failed else "cases")
+            line(record)
+
+        yield drawn

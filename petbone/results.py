@@ -27,10 +27,14 @@ if TYPE_CHECKING:
     from petbone.phantom import Patient
 
 
-def write_case(result: CaseResult, folder: Path, steps: Steps) -> None:
-    """Write every file of the contract into `folder`, which exists. Raises ResourceError when it cannot."""
+def write_case(result: CaseResult, folder: Path, steps: Steps, processes: int = 2) -> None:
+    """Write every file of the contract into `folder`, which exists; `processes` as in `beside`.
+
+    Raises ResourceError when it cannot.
+    """
+    drawn_beside = beside(partial(scene, result, processes), processes=processes)
     try:
-        with steps("write"), beside(partial(scene, result)) as drawing, ThreadPoolExecutor() as pool:
+        with steps("write"), drawn_beside as drawing, ThreadPoolExecutor() as pool:
             # Compression releases the interpreter, so the images go out side by side.
             jobs = [pool.submit(write_nifti, result.bones, folder / "bones.nii.gz")]
             if result.second is not None:

@@ -16,12 +16,12 @@ class Steps:
     def __init__(self, on_progress: Callable[[str, float], None] | None = None) -> None:
         self.records: list[dict[str, Any]] = []
         self._on_progress = on_progress
-        self._current = ""
+        self.current = ""  # the step that is going on, or that was the last
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Time the body of a ``with`` as the step `name`."""
-        self._current = name
+        self.current = name
         self.progress(0.0)
         started = time.perf_counter()
         yield
@@ -37,7 +37,7 @@ class Steps:
     def progress(self, fraction: float) -> None:
         """Tell how far the current step is, 0 to 1."""
         if self._on_progress is not None:
-            self._on_progress(self._current, fraction)
+            self._on_progress(self.current, fraction)
 
 
 def peak_memory_mb() -> float:

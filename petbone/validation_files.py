@@ -98,7 +98,7 @@ def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[
     pairing = pair_images(*sides)
     lacking = [(case, side, "file") for case, side in pairing.unpaired]
     cts = _cts(files.ct, len(pairing.pairs))
-    notes = [note for side in sides for note in side.notes]
+    passed_over = [note for side in sides for note in side.notes]
     told: list[tuple[str, str]] = []
     rows: list[dict[str, Any]] = []
     inputs: dict[str, dict[str, Any]] = {}
@@ -130,8 +130,10 @@ def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[
     inputs = {case: of | repeats.inputs.get(case, {}) for case, of in inputs.items()}
     with steps("worst cases"):
         worst, doubts_of_ct = _worst(overlap, pairing.pairs, cts, options)
-    notes += [*of_lacking(lacking), *of_absent(overlap, left), *of_found(overlap), *of_makers(makers)]
-    notes += [*of_same_files(inputs), *merged(told + repeats.told + doubts_of_ct)]
+    told += [*repeats.told, *doubts_of_ct]
+    # What seems mistaken comes before what is merely missing.
+    notes = [*of_makers(makers), *of_same_files(inputs), *merged(told), *of_lacking(lacking)]
+    notes += [*of_absent(overlap, left), *of_found(overlap), *passed_over]
     with steps("tables"):
         agreement = agreement_table(overlap, sum(what == "file" for _, _, what in lacking))
         repeat = repeat_table(repeats.rows)
@@ -268,9 +270,7 @@ def _cts(place: Path | None, n_cases: int) -> dict[str, Path]:
     if place is None:
         return {}
     if place.is_file():
-        if n_cases != 1:
-            raise InputError(f"{place}: is one CT, and there are {n_cases} cases; expected a folder of CTs")
-        return {"": place}
+        return _only_ct(place, n_cases)
     if not place.is_dir():
         raise InputError(f"{place}: no such file or folder; expected a CT, or a folder of CTs")
     found: dict[str, Path] = {}
@@ -288,7 +288,14 @@ def _cts(place: Path | None, n_cases: int) -> dict[str, Path]:
                 f"{path}: {found[name].name} is of the case {name}, too; expected one CT of each"
             )
         found[name] = ct
-    return found
+    # A folder without images by name is a DICOM folder of one CT.
+    return found or _only_ct(place, n_cases)
+
+
+def _only_ct(place: Path, n_cases: int) -> dict[str, Path]:
+    if n_cases != 1:
+        raise InputError(f"{place}: is one CT, and there are {n_cases} cases; expected a folder of CTs")
+    return {"": place}
 
 
 def _ct(cts: Mapping[str, Path], case: str, masks: Masks) -> tuple[Volume | None, str]:

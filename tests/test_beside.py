@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,9 +66,31 @@ def test_a_killed_process_costs_its_time_and_not_its_result():
 
 @needs_fork
 def test_what_is_not_asked_for_is_given_up():
+    before = children()
     started = time.monotonic()
+    with beside(lambda: time.sleep(60)):
+        assert len(children()) == len(before) + 1
     with pytest.raises(ZeroDivisionError), beside(lambda: time.sleep(60)):
         raise ZeroDivisionError
     assert time.monotonic() - started < 30
-    with pytest.raises(ChildProcessError):  # no child is left, not even a dead one
-        os.waitpid(-1, os.WNOHANG)
+    assert children() == before  # no child is left, not even a dead one
+
+
+def children() -> set[str]:
+    """Process numbers of our children, dead ones whom nobody has asked for included."""
+    return {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+
+
+def test_with_one_process_the_work_is_done_here_once_and_only_if_asked_for():
+    done = []
+
+    def work() -> int:
+        done.append(os.getpid())
+        return len(done)
+
+    with beside(work, processes=1):
+        pass
+    assert done == []
+    with beside(work, processes=1) as answer:
+        assert (answer(), answer()) == (1, 1)
+    assert done == [os.getpid()]

@@ -35,19 +35,26 @@ LAYERS = [
     {"validation_words", "worst_cases", "readings"},
     {"change", "change_words", "comparison", "misnamed"},
     {"report", "phantom", "measure"},
-    {"folders", "pipeline", "examination", "results", "progress", "selftest", "followup_files"},
+    {"folders", "pipeline", "examination", "results", "selftest", "followup_files"},
+    {"cohort_table"},
+    {"cohort_case"},
+    {"cohort_workers", "cohort_results", "progress"},
+    {"cohort"},
     {"mask_files"},
     {"validation_files", "readings_files", "detection_files"},
-    {"cli", "cli_compare", "cli_validate", "cli_validate_hotspots", "cli_options"},
+    {"cli", "cli_cohort", "cli_compare", "cli_validate", "cli_validate_hotspots", "cli_options"},
 ]
 MAY_IMPORT_TORCH = {"net", "selftest"}
-MAY_IMPORT_TYPER = {"cli", "cli_compare", "cli_validate", "cli_validate_hotspots", "cli_options"}
+MAY_IMPORT_TYPER = {
+    "cli", "cli_cohort", "cli_compare", "cli_validate", "cli_validate_hotspots", "cli_options"
+}  # fmt: skip
 MAY_IMPORT_SIMPLEITK = {"io"}
 # steps: the memory that Linux says is free
 MAY_TAKE_PATHS = {
     "io", "folders", "pipeline", "examination", "results", "followup_files", "mask_files",
     "validation_files", "readings_files", "cli", "cli_compare", "cli_validate", "cli_options", "labels",
     "net", "steps", "selftest", "pairing", "detection_files", "cli_validate_hotspots",
+    "cohort", "cohort_case", "cohort_results", "cohort_table", "cohort_workers", "cli_cohort",
 }  # fmt: skip
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

@@ -75,15 +75,16 @@ def suv_max_shown(tracer: str) -> float:
     return SUV_MAX_SHOWN.get(tracer, SUV_MAX_OTHER)
 
 
-def scene(case: CaseResult) -> Scene:
+def scene(case: CaseResult, processes: int = 2) -> Scene:
     """Project, colour and mark everything; the volumes are read once and never copied whole.
 
-    Rows of a second examination follow those of the first, on a frame of their own.
+    Rows of a second examination follow those of the first, on a frame of their own. `processes` is that of
+    `beside`.
     """
-    first = _scene(case)
+    first = _scene(case, processes)
     if case.second is None:
         return first
-    second = _scene(case.second)
+    second = _scene(case.second, processes)
     rows = tuple(
         tuple(tuple(replace(panel, images=_apart(panel.images)) for panel in row) for row in view)
         for view in second.rows
@@ -102,8 +103,8 @@ def _apart(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{name}-second" for name in names)
 
 
-def _scene(case: CaseResult) -> Scene:
-    shown = _trimmed(_pictures(case), [suv_max_shown(pet.tracer) for pet in case.pets])
+def _scene(case: CaseResult, processes: int) -> Scene:
+    shown = _trimmed(_pictures(case, processes), [suv_max_shown(pet.tracer) for pet in case.pets])
     images: dict[str, str] = {}
     for view in View:
         if shown.ct:
@@ -137,12 +138,12 @@ def _scene(case: CaseResult) -> Scene:
     return Scene(images, tuple(rows), numbered, tuple(spots[View.CORONAL] for spots in shown.hotspots))
 
 
-def _pictures(case: CaseResult) -> _Pictures:
+def _pictures(case: CaseResult, processes: int) -> _Pictures:
     grids = [
         volume.grid for volume in (case.ct, case.bones, *(pet.suv for pet in case.pets)) if volume is not None
     ]
     frame = projections.frame_around(grids)
-    with beside(partial(_bones_on, case.bones, frame)) as skeleton:
+    with beside(partial(_bones_on, case.bones, frame), processes=processes) as skeleton:
         ct = _maximum_on(case.ct, frame) if case.ct is not None else {}
         hotspots = []
         for pet in case.pets:

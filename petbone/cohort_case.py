@@ -1,0 +1,245 @@
+"""One case of a cohort, as a worker does it: kept when it is done already, else measured whole or not at all.
+
+A case is done when its folder holds ``cohort.json`` with the digest of all that it is made from, and every
+file as it was written. Nothing else is trusted: no time, no size, no list of what was done before.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from threadpoolctl import threadpool_limits
+
+import petbone
+from petbone.cohort_table import CohortRow, paths_of
+from petbone.errors import InputError, ResourceError, UsageError
+from petbone.folders import MARK, new_folder, write_json
+from petbone.io.participants import participant_of
+from petbone.pipeline import CaseFiles, CaseOptions, run_case
+from petbone.steps import Steps
+
+if TYPE_CHECKING:
+    from petbone.net.segment import Segmenter
+
+DONE = "cohort.json"
+"""The file in a case's folder that says what it was made from."""
+
+_BLOCK_BYTES = 1 << 20
+
+Load = Callable[[CaseOptions], "Segmenter"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is sent back of a case. `state` is done, kept (it was done before) or failed."""
+
+    case: str
+    state: str
+    step: str = ""
+    error: str = ""
+    disk_full: bool = False  # then no other case can be written either
+    provenance_sha256: str = ""
+
+
+def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load) -> Record:
+    """Do a case into its folder in `cases`, unless it is done. Raises nothing but what stops the process.
+
+    `load` gives the network. It may be called again, elsewhere and at the same time, for the same case: the
+    folder is always one whole result.
+    """
+    steps = Steps()
+    folder = cases / row.case
+    try:
+        with steps("check"):
+            digest = digest_of(row.files, options)
+            if (done := _done(folder, digest)) is not None:
+                return replace(done, case=row.case)
+        steps = Steps()  # the provenance holds those that a run of this case alone has
+        with (
+            threadpool_limits(options.threads),
+            new_folder(folder, overwrite=True, mark=DONE) as part,
+        ):
+            result = run_case(row.files, options, steps, load)
+            from petbone.results import write_case  # pandas and pictures: nothing for a case that is done
+
+            write_case(result, part, steps, options.processes)
+            with steps("write"):
+                _mark_done(part, digest)
+        return Record(row.case, "done", provenance_sha256=_sha256(folder / MARK))
+    except Exception as error:
+        said = spoken(error, row.files, options)
+        return Record(row.case, "failed", steps.current or "write", said, _is_full(error))
+
+
+def digest_of(files: CaseFiles, options: CaseOptions) -> str:
+    """SHA-256 of all that the numbers of a case come from: files, options, weights, petbone's version.
+
+    Threads, processes and memory are no part of it. What a person typed (a time of injection) cannot be
+    guessed from it by trying, since the digests of the files that enter it are published nowhere.
+
+    Raises InputError when a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    of_path: dict[Path, bytes] = {}
+    for column, path in paths_of(files):
+        if path not in of_path:
+            of_path[path] = _content(path, column)
+        digest.update(column.encode() + of_path[path])
+    for given in (options.rule, options.weights):
+        digest.update(b"none" if given is None else _content(given, "option"))
+    if files.bones is None or (files.second is not None and files.second.bones is None):
+        shipped = resources.files("petbone") / "weights" / "bones.safetensors"
+        digest.update(b"" if options.weights else hashlib.sha256(shipped.read_bytes()).digest())
+    stated = {
+        "petbone": petbone.__version__,
+        "index": options.index,
+        "device": options.device,
+        "align": options.align,
+        "psf_mm": options.psf_mm,
+        "examinations": [
+            {
+                "labels": one.labels if one.labels and not one.labels.lower().endswith(".csv") else None,
+                "ct_series": one.ct_series,
+                "pets": [asdict(replace(said, sidecar=None)) for said in one.pet_options],
+                # BIDS: the size of the body may come from participants.tsv.
+                "participants": [None if pet.is_dir() else _participant(pet) for pet in one.pets],
+            }
+            for one in (files, files.second)
+            if one is not None
+        ],
+    }
+    digest.update(json.dumps(stated, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _participant(pet: Path) -> dict[str, Any] | None:
+    person = participant_of(pet)
+    return None if person is None else asdict(person)
+
+
+def _content(path: Path, column: str) -> bytes:
+    """Digest of a file with what belongs to it, or of every file of a folder; not their usual SHA-256."""
+    digest = hashlib.sha256(b"petbone cohort")
+    ground = path.parent if path.name.upper() == "DICOMDIR" else path
+    try:
+        inside = ground.is_dir()
+        for part in sorted(one for one in ground.rglob("*") if one.is_file()) if inside else _parts(path):
+            digest.update(part.stat().st_size.to_bytes(8, "big"))
+            with part.open("rb") as stream:
+                while block := stream.read(_BLOCK_BYTES):
+                    digest.update(block)
+    except OSError as error:
+        raise InputError(f"{column}: cannot be read: {error.strerror}") from error
+    return digest.digest()
+
+
+def _parts(path: Path) -> Iterator[Path]:
+    """The file; the sidecar beside it; and the voxels where it is a header only."""
+    yield path
+    stem = re.sub(r"(\.nii)?(\.gz)?$", "", path.name)
+    beside = [path.parent / f"{stem}.json"]
+    if path.suffix.lower() in (".mhd", ".nhdr"):
+        head = path.read_bytes()[:10_000].decode("latin-1")
+        named = re.search(
+            r"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", head, re.IGNORECASE | re.MULTILINE
+        )
+        beside += [path.parent / named[1]] if named else []
+    elif path.suffix.lower() in (".hdr", ".img"):
+        beside += [path.with_suffix({".hdr": ".img", ".img": ".hdr"}[path.suffix.lower()])]
+    yield from (one for one in beside if one.is_file())
+
+
+def _mark_done(folder: Path, digest: str) -> None:
+    """Say what the results were made from and what they are; a file that is not so is found."""
+    try:
+        files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+        write_json({"made_from_sha256": digest, "files": files}, folder / DONE)
+    except OSError as error:
+        raise ResourceError(f"the results cannot be written: {error.strerror}") from error
+
+
+def _done(folder: Path, digest: str) -> Record | None:
+    """What to tell of a case that is done with this digest; None where it is to be done.
+
+    Files that are gone or altered (a spreadsheet saved over a table, a disk that lost its last writes) are
+    not the results any more.
+    """
+    try:
+        told = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        if told["made_from_sha256"] != digest:
+            return None
+        if any(_sha256(folder / name) != known for name, known in told["files"].items()):
+            return None
+        return Record("", "kept", provenance_sha256=told["files"][MARK])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """True where the reason of an error, or the reason of that, is a disk without room."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def spoken(error: Exception, files: CaseFiles, options: CaseOptions) -> str:
+    """An error on one line, without a path: files are called by the column that named them.
+
+    The name of a file can be that of a patient, and a path can hold it in any part.
+    """
+    text = " ".join(str(error).split())
+    paths = paths_of(files)
+    paths += [
+        (name, path) for name, path in (("--rule", options.rule), ("--weights", options.weights)) if path
+    ]
+    for column, path in sorted(paths, key=lambda one: -len(str(one[1]))):
+        inner = r"(?:[/\\][^:;,'\"]*)?"  # a file in a folder of DICOM
+        text = re.sub(re.escape(str(path)) + inner, column, text)
+    for column, path in paths:
+        if len(path.name) > 3:  # a folder called 1 is nobody, and its name is in many a number
+            text = re.sub(rf"(?<!\w){re.escape(path.name)}(?!\w)", column, text)
+    text = re.sub(r"(?<![\w.)])(?:[A-Za-z]:[\\/]|/)[^\s'\":;,]+", "(a path)", text)
+    if isinstance(error, InputError | ResourceError | UsageError):
+        return text
+    if isinstance(error, MemoryError):
+        return "not enough memory for this case"
+    return f"defect of petbone: {type(error).__name__}: {text}".removesuffix(": ")
+
+
+@dataclass
+class Networks:
+    """Keeps the network between the cases of a worker; another one is read when others are asked for."""
+
+    _asked: tuple[Any, ...] = ()
+    _kept: Any = field(default=None, repr=False)
+
+    def load(self, options: CaseOptions) -> Segmenter:
+        """The network of these options, read from its file the first time."""
+        from petbone.examination import load_network
+
+        asked = (options.weights, options.device, options.threads)
+        if self._kept is None or asked != self._asked:
+            self._asked, self._kept = asked, load_network(options)
+        kept: Segmenter = self._kept
+        return kept
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

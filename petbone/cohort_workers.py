@@ -1,0 +1,233 @@
+"""Worker processes, here or on a cluster, and the cases of a cohort done by them, each a task of its own.
+
+What travels to a worker is a row of the table, and what comes back is a small record: workers read and write
+the files themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import dask
+from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
+
+import petbone
+from petbone.cohort_case import Networks, Record, cores, do_case
+from petbone.cohort_table import CohortRow
+from petbone.errors import InputError, ResourceError
+from petbone.pipeline import CaseOptions
+
+DEATHS = 2
+"""A case whose worker died so many times is not tried again."""
+
+_LOST = "the scheduler is lost; the cases that are done stay: run again when it is back"
+
+
+class _KeepNetworks(WorkerPlugin):  # type: ignore[misc]
+    """The networks of one worker process."""
+
+    name = "petbone-networks"
+
+    def __init__(self) -> None:
+        self.networks = Networks()
+
+
+class _LeaveInterruptsToParent(WorkerPlugin):  # type: ignore[misc]
+    """Ctrl-C in a terminal goes to every process of it; the parent ends its workers."""
+
+    name = "petbone-interrupts"
+
+    def setup(self, worker: object) -> None:  # noqa: ARG002
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def local_workers(count: int, memory_gb: float | None) -> Iterator[Client]:
+    """Worker processes on this machine; one that takes more than `memory_gb` is ended and begun anew."""
+    settings = {
+        "distributed.scheduler.allowed-failures": DEATHS - 1,
+        # A worker that holds the network is no reason to pause: it has one case at a time.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": 0.97,
+        # Without dask's MALLOC_TRIM_THRESHOLD_, which gives memory back at every turn: a quarter of the time.
+        "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
+    }
+    with (
+        tempfile.TemporaryDirectory(prefix="petbone-") as scratch,
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",  # any port: two cohorts may run beside each other
+            memory_limit=0 if memory_gb is None else int(memory_gb * 1e9),
+            local_directory=scratch,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.register_plugin(_LeaveInterruptsToParent())
+        yield client
+
+
+@contextmanager
+def workers_of(scheduler: str, timeout_s: float = 20) -> Iterator[Client]:
+    """The workers of a scheduler that runs somewhere. Raises InputError when none is to be had."""
+    with _without_logs():
+        try:
+            client = Client(scheduler, timeout=timeout_s)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{scheduler}: no scheduler answers ({type(error).__name__}); expected the address that dask "
+                "scheduler has printed, as tcp://node1:8786"
+            ) from error
+        with client:
+            yield client
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Dask's loggers silent: one line of ours says what is wrong."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def refuse_unfit_workers(client: Client, mark: Path) -> None:
+    """Raise InputError unless every worker has one thread, this petbone, and sees the file `mark`."""
+    threads = client.nthreads()
+    if not threads:
+        raise InputError("the scheduler has no worker; start some: dask worker ADDRESS --nthreads 1")
+    if max(threads.values()) > 1:
+        raise InputError(
+            f"a worker has {max(threads.values())} threads and would do as many cases in one process; start "
+            "workers with --nthreads 1 (a case uses threads of its own)"
+        )
+    try:
+        found = client.run(_what_is_there, str(mark.absolute()))
+    except Exception as error:
+        raise InputError(
+            f"the workers cannot run petbone ({type(error).__name__}); install the same version for them"
+        ) from error
+    for version, sees in found.values():
+        if version != petbone.__version__:
+            raise InputError(
+                f"a worker has petbone {version}, here it is {petbone.__version__}; install the same version"
+            )
+        if not sees:
+            raise InputError(
+                f"{mark.parent}: a worker does not see it; expected a folder that all machines share"
+            )
+
+
+def _what_is_there(path: str) -> tuple[str, bool]:
+    return petbone.__version__, Path(path).exists()
+
+
+def run_cases(
+    rows: Sequence[CohortRow],
+    options: CaseOptions,
+    cases: Path,
+    client: Client,
+    on_record: Callable[[Record], None] = lambda _: None,
+) -> list[Record]:
+    """Do every case that is not done; a record for each, in the order of the rows.
+
+    A failing case is a record, and the others go on. Raises ResourceError when no other can be done either:
+    the disk is full, or the workers are lost; what is done stays.
+    """
+    where = cases.absolute()
+    options = replace(options, processes=1)
+    client.register_plugin(_KeepNetworks())
+    found: dict[int, Record] = {}
+    flying: dict[str, tuple[int, Any]] = {}
+    run = uuid.uuid4().hex[:8]
+    waiting = iter(enumerate(rows))
+    done = as_completed(raise_errors=False)
+    try:
+        while len(found) < len(rows):
+            neighbours = _neighbours(client)
+            # One for each worker: none waits in a line of its own, and who kills a worker is known.
+            while len(flying) < max(1, sum(neighbours.values())) and (nxt := next(waiting, None)):
+                n, row = nxt
+                future = client.submit(
+                    _task,
+                    row,
+                    options,
+                    where,
+                    max(neighbours.values(), default=1),
+                    key=f"petbone-{run}-{n}",
+                    pure=False,
+                )
+                flying[future.key] = (n, future)
+                done.add(future)
+            future = next(done)
+            n, _ = flying.pop(future.key)
+            record = _record_of(future, rows[n], options.max_memory_gb)
+            if record.disk_full:
+                raise ResourceError(_full(cases, len(rows), found))
+            found[n] = record
+            on_record(record)
+    except OSError as error:  # of connections
+        raise ResourceError(_LOST) from error
+    finally:
+        if client.status == "running":
+            with suppress(OSError):
+                client.cancel([future for _, future in flying.values()])
+                client.unregister_worker_plugin(_KeepNetworks.name)
+    return [found[n] for n in range(len(rows))]
+
+
+def _neighbours(client: Client) -> Counter[str]:
+    """How many workers there are, by machine."""
+    return Counter(str(urlsplit(address).hostname) for address in client.nthreads())
+
+
+def _task(row: CohortRow, options: CaseOptions, cases: Path, neighbours: int) -> Record:
+    """In the worker. Its share of the cores are the threads of the case."""
+    networks: Networks = get_worker().plugins[_KeepNetworks.name].networks
+    threads = options.threads or max(1, cores() // neighbours)
+    return do_case(row, replace(options, threads=threads), cases, networks.load)
+
+
+def _record_of(future: Any, row: CohortRow, memory_gb: float | None) -> Record:
+    if future.status == "finished":
+        record: Record = future.result()
+        return record
+    if future.status == "cancelled":
+        raise ResourceError(_LOST)
+    error = future.exception()
+    if isinstance(error, KilledWorker):
+        limit = "out of memory" if memory_gb is None else f"past its {memory_gb:.1f} GB (--max-memory-gb)"
+        said = f"its worker died each time it was tried: killed, or {limit}"
+        return Record(row.case, "failed", "worker", said)
+    return Record(row.case, "failed", "worker", f"defect of petbone: {type(error).__name__}")
+
+
+def _full(cases: Path, total: int, found: dict[int, Record]) -> str:
+    free_mb = shutil.disk_usage(cases).free / 1e6
+    ready = sum(record.state != "failed" for record in found.values())
+    return (
+        f"{cases.parent}: the disk is full ({free_mb:.0f} MB free) with {ready} of {total} cases done; make "
+        "room and run again: it continues"
+    )
