@@ -72,7 +72,7 @@ def _found(place: Path, of_a_case: str) -> Images:
         if path.name.startswith("."):
             continue
         image = path / of_a_case if path.is_dir() else path
-        name = _written(path.name) if path.is_dir() else name_of(path)
+        name = written(path.name) if path.is_dir() else name_of(path)
         if path.is_dir() and not image.is_file():
             passed.append("folder")
         elif not image.name.lower().endswith(ENDINGS):
@@ -105,11 +105,11 @@ def name_of(path: Path) -> str:
     """The file's name without its endings."""
     for ending in ENDINGS:
         if path.name.lower().endswith(ending):
-            return _written(path.name[: -len(ending)])
-    return _written(path.stem)
+            return written(path.name[: -len(ending)])
+    return written(path.stem)
 
 
-def _written(name: str) -> str:
+def written(name: str) -> str:
     """As it can be written: letters as one character each (a Mac writes ü as two), no bytes but UTF-8."""
     return unicodedata.normalize("NFC", name).encode("utf-8", "backslashreplace").decode("utf-8")
 

@@ -19,7 +19,7 @@ from petbone.label_doubts import doubts, doubts_of_one
 from petbone.lattice import in_order_of, share_outside
 from petbone.mask_files import OF_A_CASE, ReadMask, grid_in_words, read_mask, without_path
 from petbone.metrics import Ruler
-from petbone.pairing import ENDINGS, Images, Pair, find_images, name_of, pair_images
+from petbone.pairing import ENDINGS, Images, Pair, find_images, name_of, pair_images, written
 from petbone.pipeline import refuse_no_overlap, versions
 from petbone.readings import Reading, repeat_table, rows_of_readings
 from petbone.report.validation import render
@@ -277,7 +277,7 @@ def _cts(place: Path | None, n_cases: int) -> dict[str, Path]:
     for path in sorted(place.iterdir()):
         if path.is_dir():
             own = path / "ct.nii.gz"
-            name, ct = path.name, own if own.is_file() else path
+            name, ct = written(path.name), own if own.is_file() else path
         elif path.name.lower().endswith(ENDINGS):
             # nnU-Net adds the number of the channel.
             name, ct = name_of(path).removesuffix("_0000"), path
