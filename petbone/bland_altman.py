@@ -183,6 +183,8 @@ def proportional_bias(first: npt.ArrayLike, second: npt.ArrayLike) -> Trend:
 
     line = stats.linregress(mean, difference)
     slope, intercept = float(line.slope), float(line.intercept)
+    if np.ptp(difference) <= small:
+        return Trend(0.0, (_NAN, _NAN), float(difference.mean()), _NAN)
     if np.abs(difference - intercept - slope * mean).max() <= 10 * small:
         return Trend(slope, (_NAN, _NAN), intercept, _NAN)
     half = float(stats.t.ppf(0.975, len(mean) - 2) * line.stderr)

@@ -65,7 +65,8 @@ def validate_hotspots(
         new_folder(output, overwrite) as folder,
     ):
         result = validate_hotspots(reference, predicted, suv, criterion, steps, lesions)
-        write_detection(result, folder, steps)
+        with steps("write"):
+            write_detection(result, folder)
     if quiet:
         return
     for warning in result.warnings:

@@ -12,13 +12,16 @@ import pandas as pd
 import petbone
 from petbone.detection import Criterion, Lesion, Lesions, Patient, compare_hotspots, lesions_in
 from petbone.detection_figures import CurvePoint, Figure, cohort_figures, froc, patient_figures
-from petbone.errors import InputError, ResourceError
-from petbone.folders import MARK, write_json
-from petbone.io import PetOptions, Scan, read_labels, read_pet
+from petbone.errors import InputError
+from petbone.folders import write_tables
+from petbone.io import PetOptions, read_labels, read_pet
+from petbone.label_doubts import mask_mirrored
 from petbone.lattice import SAME_MM, in_order_of
-from petbone.pairing import Pair, Pairing, pair_files, partner_file
+from petbone.mask_files import HOTSPOTS_OF_A_CASE, grid_in_words, maker_of
+from petbone.pairing import Pair, Pairing, find_images, pair_images, partner_file
 from petbone.pipeline import versions
 from petbone.steps import Steps
+from petbone.validation_notes import of_makers, of_one_file_twice
 
 LESION_COLUMNS = (
     "case", "reference", "predicted", "what", "overlap", "reference_ml", "predicted_ml", "reference_suv_max",
@@ -33,6 +36,7 @@ PATIENT_COLUMNS = (
 FIGURE_COLUMNS = ("figure", "value", "low", "high", "bootstrap_low", "bootstrap_high", "n", "definition")
 CURVE_COLUMNS = tuple(one.name for one in fields(CurvePoint))
 
+SUV_OF_A_CASE = "suv.nii.gz"  # what petbone run calls it
 _PLAIN_SUV = PetOptions(units="suv")
 
 
@@ -62,16 +66,18 @@ def validate_hotspots(
     Raises InputError where nothing pairs, a file is no map of lesions, two of a case lie on other grids, or a
     case lacks its SUV image.
     """
-    pairing = pair_files(reference, predicted)
-    suvs = {} if suv is None else partner_file(suv, pairing, "SUV image")
-    patients, inputs, warnings = [], [], _unpaired_words(pairing)
+    sides = find_images(reference, HOTSPOTS_OF_A_CASE), find_images(predicted, HOTSPOTS_OF_A_CASE)
+    pairing = pair_images(*sides)
+    suvs = {} if suv is None else partner_file(find_images(suv, SUV_OF_A_CASE), pairing, "SUV image")
+    patients, inputs = [], []
+    warnings = [*dict.fromkeys(note for side in sides for note in side.notes), *_unpaired_words(pairing)]
     with steps("compare"):
         for n, pair in enumerate(pairing.pairs):
             steps.progress(n / len(pairing.pairs))
             patient, read = _case(pair, suvs.get(pair.case), criterion, reading)
             patients.append(patient)
             inputs.append(read)
-    warnings += _reading_words(inputs)
+    warnings += [*_doubts(patients, inputs), *_reading_words(inputs)]
     with steps("figures"):
         figures = cohort_figures(patients, criterion, len(pairing.unpaired))
         curve = froc(patients) if suvs else []
@@ -89,26 +95,26 @@ def validate_hotspots(
 def _case(
     pair: Pair, suv_path: Path | None, criterion: Criterion, reading: str
 ) -> tuple[Patient, dict[str, Any]]:
-    scans = {"reference": read_labels(pair.reference), "predicted": read_labels(pair.predicted)}
+    scans = {"reference": read_labels(pair.first), "predicted": read_labels(pair.second)}
     if suv_path is not None:
         scans["suv"] = read_pet(suv_path, _PLAIN_SUV)
-    paths = {"reference": pair.reference, "predicted": pair.predicted, "suv": suv_path}
+    paths = {"reference": pair.first, "predicted": pair.second, "suv": suv_path}
     grid = scans["reference"].volume.grid
-    arrays, facts = {}, {}
+    volumes, facts = {}, {}
     for name, scan in scans.items():
         turned = in_order_of(scan.volume, grid)
         if turned is None:
             raise InputError(
-                f"{paths[name]}: lies on another grid than {pair.reference} ({_geometry(scan)}, against "
-                f"{_geometry(scans['reference'])}); expected one grid: resample the labels to it first"
+                f"{paths[name]}: lies on another grid than {pair.first} ({grid_in_words(scan.volume.grid)}, "
+                f"against {grid_in_words(grid)}); expected one grid: resample the labels to it first"
             )
-        arrays[name] = turned.data
+        volumes[name] = turned
         facts[name] = {
             key: value for key, value in scan.source.items() if key not in ("seconds", "label_names")
         }
         facts[name]["axes_turned"] = not scan.volume.grid.same_as(grid, SAME_MM)
     maps: dict[str, Lesions] = {
-        name: lesions_in(arrays[name], reading) for name in ("reference", "predicted")
+        name: lesions_in(volumes[name].data, reading) for name in ("reference", "predicted")
     }
     for name, lesions in maps.items():
         facts[name] |= {"reading": lesions.reading, "lesions_in_parts": lesions.in_parts}
@@ -117,17 +123,15 @@ def _case(
         maps["reference"].numbers,
         maps["predicted"].numbers,
         grid.voxel_ml,
-        arrays.get("suv"),
+        volumes["suv"].data if "suv" in volumes else None,
         criterion,
     )
     warnings = [f"{name}: {line}" for name, scan in scans.items() for line in scan.warnings]
+    if mask_mirrored(volumes["reference"], volumes["predicted"]):
+        warnings.append("the prediction seems to be the mirror image (left and right are swapped)")
+    for name, path in (("reference", pair.first), ("predicted", pair.second)):
+        facts[name]["maker"] = maker_of(path, scans[name])
     return patient, {"case": pair.case, **facts, "warnings": warnings}
-
-
-def _geometry(scan: Scan) -> str:
-    shape = " x ".join(str(count) for count in scan.source["shape"])
-    spacing = " x ".join(f"{step:g}" for step in scan.source["spacing_mm"])
-    return f"{shape} voxels of {spacing} mm"
 
 
 def _unpaired_words(pairing: Pairing) -> list[str]:
@@ -135,10 +139,28 @@ def _unpaired_words(pairing: Pairing) -> list[str]:
     for side in ("reference", "predicted"):
         cases = [case for case, lacks in pairing.unpaired if lacks == side]
         if cases:
+            some = "1 case has" if len(cases) == 1 else f"{len(cases)} cases have"
+            are = "is" if len(cases) == 1 else "are"
             lines.append(
-                f"{len(cases)} cases have no {side} map and are in no figure ({', '.join(cases[:3])}"
+                f"{some} no {side} map and {are} in no figure ({', '.join(cases[:3])}"
                 f"{' ...' if len(cases) > 3 else ''}); where nothing was found, give an empty map"
             )
+    return lines
+
+
+def _doubts(patients: Sequence[Patient], inputs: Sequence[dict[str, Any]]) -> list[str]:
+    """Sides that seem swapped, files that stand for two cases, maps of which none touches its partner."""
+    sides = ("reference", "predicted")
+    lines = of_makers({one["case"]: (one["reference"]["maker"], one["predicted"]["maker"]) for one in inputs})
+    lines += of_one_file_twice(
+        {one["case"]: {side: one[side] for side in sides if one[side]["file_range"][1] > 0} for one in inputs}
+    )
+    both = [patient for patient in patients if patient.reference_ml and patient.predicted_ml]
+    if both and not any(patient.shared_ml for patient in both):
+        some = f"{len(both)} case{'s' if len(both) > 1 else ''}"
+        lines.append(
+            f"in none of {some} with lesions in both maps does one touch another: are both of one scan?"
+        )
     return lines
 
 
@@ -212,24 +234,16 @@ def figure_table(figures: Sequence[Figure]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(FIGURE_COLUMNS))
 
 
-def write_detection(result: Detection, folder: Path, steps: Steps) -> None:
+def write_detection(result: Detection, folder: Path) -> None:
     """Write tables and provenance into `folder`, which exists. Raises ResourceError when it cannot."""
     tables = {
-        "lesions.csv": lesion_table(result.patients),
-        "patients.csv": patient_table(result.patients, result.unpaired),
-        "detection.csv": figure_table(result.figures),
+        "lesions": lesion_table(result.patients),
+        "patients": patient_table(result.patients, result.unpaired),
+        "detection": figure_table(result.figures),
     }
     if result.curve:
-        tables["froc.csv"] = pd.DataFrame(
-            [asdict(point) for point in result.curve], columns=list(CURVE_COLUMNS)
-        )
-    try:
-        with steps("write"):
-            for name, table in tables.items():
-                table.to_csv(folder / name, index=False, float_format="%.6g")
-        write_json(_provenance(result) | {"steps": steps.records}, folder / MARK)
-    except OSError as error:
-        raise ResourceError(f"the results cannot be written: {error.strerror}") from error
+        tables["froc"] = pd.DataFrame([asdict(point) for point in result.curve], columns=list(CURVE_COLUMNS))
+    write_tables(tables, {}, _provenance(result), folder)
 
 
 def _provenance(result: Detection) -> dict[str, Any]:

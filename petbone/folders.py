@@ -23,8 +23,11 @@ def refuse_existing(folder: Path, overwrite: bool, mark: str = MARK) -> None:
 
     An empty folder can; one that holds the file `mark` can with `overwrite`; anything else is somebody's.
     """
-    if not folder.exists() and not folder.is_symlink():
-        return
+    try:
+        if not folder.exists() and not folder.is_symlink():
+            return
+    except OSError as error:  # a name that is too long, a parent that may not be entered
+        raise InputError(f"{folder}: cannot be made: {error.strerror}; choose another with -o") from error
     if not folder.is_dir() or folder.is_symlink():
         raise InputError(
             f"{folder}: exists and is not a folder; expected a new folder: choose another with -o"

@@ -1,18 +1,21 @@
-"""Signs that the labels of two maps of one scan do not mean the same: mirrored, a level off, another scan.
+"""Signs that labels do not mean what they should: mirrored, a level off, of another tool, of another scan.
 
-All is told from how many voxels every label of the one shares with every label of the other. Nothing is
-changed here, and a sign is no proof: a segmentation that is merely bad can give one, too.
+Of two maps of one scan all is told from how many voxels every label of the one shares with every label of the
+other, of one map from where its bones lie. Nothing is changed here, and a sign is no proof: a segmentation
+that is merely bad can give one, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from petbone.anatomy import BY_ID, BY_NAME, family
-from petbone.metrics import overlaps
+from petbone.metrics import dice, overlaps
+from petbone.places import middles_mm
 from petbone.volume import Volume
 
 Counts = npt.NDArray[np.int64]
@@ -23,44 +26,85 @@ POOR = 0.3
 """Below this Dice of bone or not the map is tried as its mirror image, which must do better than this."""
 SYMMETRIC = 0.7
 """Where the mirror image explains this part of what other names explain, either may be the reason."""
+OTHER_KIND = 0.5
+"""Of what is bone in both maps: where more lies on bones of another kind, labels may be of another table."""
+ROUNDING_MM = 0.1
 _LISTED = 4
 _LEFT = tuple(n for n, bone in BY_ID.items() if bone.side == "left")
 _TWIN = {n: BY_NAME[BY_ID[n].name.replace("left", "right")].id for n in _LEFT}
 _SERIES = ("vertebra", "left rib", "right rib")
+_COLUMN = tuple(
+    BY_NAME[name].id
+    for name in (f"{part}{n}" for part, last in (("C", 7), ("T", 13), ("L", 6)) for n in range(1, last + 1))
+)
 
 
-def doubts(reference: Volume, predicted: Volume, asked: Collection[int]) -> list[str]:
-    """What to warn of in two label maps (uint8) on one grid; names off by a level for `asked` alone."""
-    counts = overlaps(reference.data, predicted.data)
-    sizes = counts.sum(axis=1), counts.sum(axis=0)
+def doubts(
+    first: Volume,
+    second: Volume,
+    asked: Collection[int],
+    sides: tuple[str, str] = ("reference", "prediction"),
+) -> list[str]:
+    """What to warn of in two label maps (uint8) on one grid, called by `sides`; names off by a level for
+    `asked` alone.
+    """
+    counts = overlaps(first.data, second.data)
     empty = [
-        f"the {name} mask holds no bone"
-        for name, of_label in zip(("reference", "predicted"), sizes, strict=True)
+        f"the {side} holds no bone"
+        for side, of_label in zip(sides, (counts.sum(axis=1), counts.sum(axis=0)), strict=True)
         if not of_label[1:].any()
     ]
     if empty:
         return empty
     if np.array_equal(counts, np.diag(np.diag(counts))):
         return ["both masks are the same, so Dice is 1 everywhere: was one made from the other?"]
-    said = _mirrored(reference, predicted, counts)
+    said = _mirrored(first, second, counts, sides[1])
     if not counts[1:, 1:].any():
-        said = said or ["no bone of the prediction touches any of the reference: are both of one scan?"]
-    return said or _levels(counts, asked)
+        said = said or [f"no bone of the {sides[1]} touches any of the {sides[0]}: are both of one scan?"]
+    return said or _levels(counts, asked, sides) or _other_names(counts, sides)
 
 
-def _mirrored(reference: Volume, predicted: Volume, counts: Counts) -> list[str]:
+def doubts_of_one(bones: Volume) -> list[str]:
+    """What to warn of in a label map (uint8) by itself: left bones on the right, vertebrae upside down."""
+    middles = middles_mm(bones)
+    said = []
+    pairs = [(n, _TWIN[n]) for n in _LEFT if n in middles and _TWIN[n] in middles]
+    crossed = sum(middles[left][0] > middles[right][0] for left, right in pairs)
+    if 2 * crossed > len(pairs):
+        said.append(
+            f"{crossed} of {len(pairs)} left bones lie to the patient's right of their twins: is the map "
+            "mirrored, or its header wrong?"
+        )
+    steps = list(pairwise(middles[n][2] for n in _COLUMN if n in middles))
+    rising = sum(lower > upper + ROUNDING_MM for upper, lower in steps)
+    if 2 * rising > len(steps):
+        said.append(
+            f"{rising} of {len(steps)} vertebrae lie above the one that should be above them: are its "
+            "labels of another tool (--labels), or is its header wrong?"
+        )
+    return said
+
+
+def mask_mirrored(first: Volume, second: Volume) -> bool:
+    """Whether the second of two maps on one grid fits far better as its mirror image, names left aside."""
+    masks = first.data > 0, second.data > 0
+    as_it_is, turned = dice(*masks), dice(masks[0], np.flip(masks[1], left_right(second)))
+    return turned >= POOR and turned > 2 * as_it_is
+
+
+def _mirrored(first: Volume, second: Volume, counts: Counts, side: str) -> list[str]:
     same, crossed = _paired(counts)
     total = int(counts[1:].sum() + counts[:, 1:].sum())
     poor = 2 * int(counts[1:, 1:].sum()) < POOR * total
     if crossed <= same and not poor:
         return []
-    turned = overlaps(reference.data, np.flip(predicted.data, _left_right(predicted)))
+    turned = overlaps(first.data, np.flip(second.data, left_right(second)))
     renamed = _agreeing(counts) + crossed - same  # what would agree with the names of the sides exchanged
     if _agreeing(turned) > max(renamed, 2 * _agreeing(counts), POOR * total / 2):
-        return ["the prediction seems to be the mirror image (left and right of the map itself are swapped)"]
+        return [f"the {side} seems to be the mirror image (left and right of the map itself are swapped)"]
     if crossed > same:
         either = ", in the names or in the map itself" if _agreeing(turned) > SYMMETRIC * renamed else ""
-        return [f"left and right seem to be swapped{either}: left bones of the prediction lie on right ones"]
+        return [f"left and right seem to be swapped{either}: left bones of the {side} lie on right ones"]
     return []
 
 
@@ -75,13 +119,13 @@ def _paired(counts: Counts) -> tuple[int, int]:
     return same, int(counts[np.ix_(left, right)].sum() + counts[np.ix_(right, left)].sum())
 
 
-def _left_right(volume: Volume) -> int:
+def left_right(volume: Volume) -> int:
     """The array axis that runs from left to right."""
     axes = volume.grid.mm_from_ijk[:3, :3] / volume.grid.spacing_mm
     return int(np.abs(axes[0]).argmax())
 
 
-def _levels(counts: Counts, asked: Collection[int]) -> list[str]:
+def _levels(counts: Counts, asked: Collection[int], sides: tuple[str, str]) -> list[str]:
     """Vertebrae and ribs that lie on another level more than on their own."""
     found = []
     for label in sorted(BY_ID):
@@ -97,4 +141,20 @@ def _levels(counts: Counts, asked: Collection[int]) -> list[str]:
     if not found:
         return []
     more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    return [f"names seem to be a level off: predicted {', '.join(found[:_LISTED])} of the reference{more}"]
+    listed = f"{', '.join(found[:_LISTED])}{more}"
+    return [f"names seem to be a level off: of the {sides[1]}, {listed} of the {sides[0]}"]
+
+
+def _other_names(counts: Counts, sides: tuple[str, str]) -> list[str]:
+    """Bone lies on bone, and most of it on bones of another kind: a rib on a vertebra."""
+    shared = int(counts[1:, 1:].sum())
+    smaller = min(int(counts[1:].sum()), int(counts[:, 1:].sum()))
+    kinds = {n: family([n]) for n in BY_ID}
+    present = [(one, two) for one, two in np.argwhere(counts[1:, 1:]) + 1 if kinds[one] != kinds[two]]
+    other = sum(int(counts[pair]) for pair in present)
+    if shared < POOR * smaller or other <= OTHER_KIND * shared:
+        return []
+    return [
+        f"{100 * other / shared:.0f} % of what is bone in both lies under names of other kinds of bones: are "
+        f"the labels of the {sides[1]}, or of the {sides[0]}, those of another tool? (--labels)"
+    ]

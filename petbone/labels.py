@@ -40,6 +40,9 @@ TABLES: tuple[str, ...] = (
 """Names that `LabelTable.load` knows; `moose` stands for one of its three, chosen by the mask's file name."""
 
 _UNKNOWN = 255
+_ONE_LABEL = (
+    "1 is the only label, which petbone calls C1; for a mask of another bone say so by --labels FILE.csv"
+)
 _NO_BONE = ("", "-", "none", "background", "other")
 _LISTED = 5
 _SLAB_VOXELS = 1 << 18
@@ -77,7 +80,8 @@ class LabelTable:
         says the model in the file's name. Raises InputError for an unknown name and for a malformed CSV file.
         """
         if name == "petbone":
-            return LabelTable("petbone", "petbone.anatomy", {b.id: b.id for b in ALL_BONES} | {0: 0})
+            ids = {b.id: b.id for b in ALL_BONES} | {0: 0}
+            return LabelTable("petbone", "petbone.anatomy", ids, note_limit=(1, _ONE_LABEL))
         if name == "moose":
             name = _moose_model(file_name)
         name = name.replace("clin_ct_", "moose_")

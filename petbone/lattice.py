@@ -1,4 +1,4 @@
-"""Whether two images hold the same voxels, whatever the order of their axes."""
+"""Whether two images hold the same voxels, whatever the order of their axes, and what one does not reach."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from petbone.volume import Grid, Volume
 
 SAME_MM = 0.1
 """Headers of two tools round; voxels that are nearer to each other than this are the same."""
+
+ROUNDING = 1e-6
+"""Of an index."""
 
 
 def in_order_of(volume: Volume, grid: Grid) -> Volume | None:
@@ -31,3 +34,17 @@ def in_order_of(volume: Volume, grid: Grid) -> Volume | None:
         return None
     turned = volume.data.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flipped)]
     return Volume(turned, grid, volume.unit)
+
+
+def share_outside(labels: Volume, grid: Grid) -> dict[int, float]:
+    """Part (above 0, to 1) of each label (uint8 map) that is outside of the field of `grid`, if any is."""
+    own_from_label = grid.ijk_from_mm @ labels.grid.mm_from_ijk  # indices
+    last = np.array(grid.shape) - 0.5 + ROUNDING
+    counts = np.zeros((2, 256), np.int64)
+    for k in range(labels.grid.shape[2]):
+        i, j = np.nonzero(labels.data[:, :, k])
+        found = labels.data[i, j, k]
+        ijk = np.stack([i, j, np.full(len(i), k)], axis=1) @ own_from_label[:3, :3].T + own_from_label[:3, 3]
+        beyond = ((ijk < -0.5 - ROUNDING) | (ijk > last)).any(axis=1)
+        counts += [np.bincount(some, minlength=256) for some in (found, found[beyond])]
+    return {int(n): float(counts[1, n] / counts[0, n]) for n in np.flatnonzero(counts[1])}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from petbone.agreement import volume_difference_percent
+from petbone.agreement import dice, volume_difference_percent
 from petbone.anatomy import BY_ID, BY_NAME
 from petbone.metrics import overlaps
 from petbone.places import voxels_of
@@ -98,15 +98,11 @@ def rows_of_readings(
                 "volume_2_ml": volumes[1] or _NAN,
                 "volume_difference_ml": volumes[1] - volumes[0] if compared else _NAN,
                 "volume_difference_percent": volume_difference_percent(*volumes) if compared else _NAN,
-                "dice": _NAN if shared is None else _dice(int(shared[label]), of_label),
+                "dice": _NAN if shared is None else dice(int(shared[label]), *of_label),
                 "note": _note(label, found, first, second, compared),
             }
         )
     return rows
-
-
-def _dice(shared: int, of_label: list[int]) -> float:
-    return 2 * shared / sum(of_label) if sum(of_label) else _NAN
 
 
 def _note(label: int, found: str, first: Reading, second: Reading, compared: bool) -> str:

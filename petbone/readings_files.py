@@ -10,9 +10,12 @@ import petbone
 from petbone.anatomy import ALL_BONES, BY_ID, SKELETON_49
 from petbone.errors import InputError
 from petbone.folders import write_tables
+from petbone.label_doubts import doubts_of_one
 from petbone.lattice import in_order_of
-from petbone.mask_files import find_masks, pair, read_mask, unpaired, without_path
+from petbone.mask_files import OF_A_CASE, read_mask, without_path
+from petbone.pairing import find_images, pair_images
 from petbone.pipeline import versions
+from petbone.places import labels_of
 from petbone.readings import Readings, readings_of, rows_of_readings
 from petbone.steps import Steps
 from petbone.validation_notes import merged, of_lacking, of_same_files
@@ -35,30 +38,34 @@ def read_readings(
     Raises InputError for what cannot be compared.
     """
     asked = tuple(bone.id for bone in ALL_BONES) if every else bones or SKELETON_49
-    sides = (find_masks(first), find_masks(second))
-    pairs = pair(*sides, (first, second))
-    lacking = unpaired(*sides, pairs, ("first", "second"))
+    sides = (find_images(first, OF_A_CASE), find_images(second, OF_A_CASE))
+    pairing = pair_images(*sides, ("first", "second"))
+    lacking = [(case, side, "file") for case, side in pairing.unpaired]
     told: list[tuple[str, str]] = []
     rows: list[dict[str, Any]] = []
     inputs: dict[str, dict[str, Any]] = {}
     with steps("compare"):
-        for n, (case, paths) in enumerate(pairs.items(), start=1):
-            one, two = (read_mask(path, labels) for path in paths)
+        for n, pair in enumerate(pairing.pairs, start=1):
+            case = pair.case
+            one, two = (read_mask(path, labels) for path in (pair.first, pair.second))
             rows += rows_of_readings(case, one.reading, two.reading, asked, one_scan=False)
-            told += [(case, note) for mask in (one, two) for note in mask.notes]
+            for side, mask in (("first", one), ("second", two)):
+                notes = [*mask.notes, *doubts_of_one(mask.reading.bones)]
+                notes += [] if labels_of(mask.reading.bones) else ["the mask holds no bone"]
+                told += [(case, f"{side}: {note}") for note in notes]
             if in_order_of(two.reading.bones, one.reading.bones.grid) is not None:
                 told.append((case, "both masks are on one grid: are they of two scans?"))
             inputs[case] = {"first": one.facts, "second": two.facts}
-            steps.progress(n / len(pairs))
+            steps.progress(n / len(pairing.pairs))
     if all(row["found"] == "neither" for row in rows):
         names = "any bone" if every or not bones else ", ".join(BY_ID[label].name for label in asked)
         raise InputError(
             f"{first}: neither it nor {second} holds {names}; expected label maps of bones: say whose labels "
             "they have with --labels"
         )
-    notes = [*sides[0].notes, *sides[1].notes, *of_lacking(lacking), *of_same_files(inputs), *merged(told)]
+    warnings = [*sides[0].notes, *sides[1].notes, *of_lacking(lacking), *of_same_files(inputs), *merged(told)]
     with steps("tables"):
-        found = readings_of(rows, lacking, list(dict.fromkeys(notes)), every=every)
+        found = readings_of(rows, lacking, list(dict.fromkeys(warnings)), every=every)
     stated = {"bones": list(dict.fromkeys(map(str, found.volumes["bone"]))), "labels": without_path(labels)}
     return found, {
         "petbone": petbone.__version__,

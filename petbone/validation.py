@@ -17,7 +17,7 @@ What is counted, and where:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,9 @@ from petbone.volume import Volume
 
 TOLERANCE_MM = 2.0
 """Of `nsd_2mm`."""
+
+UNSEEN = "is outside of the prediction's field"
+"""In notes."""
 
 SHEAR_DEG = 1.0
 """On a grid whose axes are farther than this from right angles no distance is given."""
@@ -119,7 +122,8 @@ class Masks:
     """Both maps of a case in petbone's labels, uint8, on the grid of the reference.
 
     `cut_reference`, `cut_predicted`: by label, the sides by which it leaves its own scan. `resampled`: the
-    prediction was brought here from another grid.
+    prediction was brought here from another grid; `unseen`: by label, the part of the reference that lies
+    outside of the field of that grid, which the prediction could not find.
     """
 
     case: str
@@ -128,6 +132,7 @@ class Masks:
     cut_reference: Mapping[int, tuple[str, ...]]
     cut_predicted: Mapping[int, tuple[str, ...]]
     resampled: bool = False
+    unseen: Mapping[int, float] = field(default_factory=dict)
 
 
 def rows_of_case(masks: Masks, labels: Sequence[int], border: Definition) -> list[dict[str, Any]]:
@@ -188,6 +193,9 @@ def _note(masks: Masks, label: int, found: str, sheared: bool) -> str:
     else:
         whose = zip(("reference", "prediction"), cut, strict=True)
         said += [f"{one} cut by the end of the scan ({', '.join(sides)})" for one, sides in whose if sides]
+    if label in masks.unseen:
+        share = 100 * masks.unseen[label]
+        said.append(f"{f'{share:.0f}' if share >= 1 else 'less than 1'} % of the reference {UNSEEN}")
     if masks.resampled:
         said.append("prediction resampled to the grid of the reference")
     if sheared and found == "both":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,13 @@ from petbone.anatomy import ALL_BONES, BY_NAME
 from petbone.errors import InputError
 from petbone.folders import write_tables
 from petbone.io import read_ct
-from petbone.label_doubts import doubts
-from petbone.lattice import in_order_of
-from petbone.mask_files import (
-    ENDINGS,
-    Found,
-    ReadMask,
-    find_masks,
-    grid_in_words,
-    name_of,
-    pair,
-    read_mask,
-    unpaired,
-    without_path,
-)
+from petbone.label_doubts import doubts, doubts_of_one
+from petbone.lattice import in_order_of, share_outside
+from petbone.mask_files import OF_A_CASE, ReadMask, grid_in_words, read_mask, without_path
 from petbone.metrics import Ruler
+from petbone.pairing import ENDINGS, Images, Pair, find_images, name_of, pair_images, written
 from petbone.pipeline import refuse_no_overlap, versions
-from petbone.readings import repeat_table, rows_of_readings
+from petbone.readings import Reading, repeat_table, rows_of_readings
 from petbone.report.validation import render
 from petbone.resample import resample
 from petbone.steps import Steps
@@ -104,22 +94,25 @@ class StudyOptions:
 
 def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[Study, dict[str, Any]]:
     """All pairs compared, one at a time, and the provenance. Raises InputError where that cannot be."""
-    places = (files.reference, files.predicted)
-    sides = (find_masks(files.reference), find_masks(files.predicted))
-    pairs = pair(*sides, places)
-    lacking = unpaired(*sides, pairs, ("reference", "predicted"))
-    cts = _cts(files.ct)
+    sides = (find_images(files.reference, OF_A_CASE), find_images(files.predicted, OF_A_CASE))
+    pairing = pair_images(*sides)
+    lacking = [(case, side, "file") for case, side in pairing.unpaired]
+    cts = _cts(files.ct, len(pairing.pairs))
     passed_over = [note for side in sides for note in side.notes]
     told: list[tuple[str, str]] = []
     rows: list[dict[str, Any]] = []
     inputs: dict[str, dict[str, Any]] = {}
     makers: dict[str, tuple[str, str]] = {}
     with steps("compare"):
-        for n, (case, paths) in enumerate(pairs.items(), start=1):
-            both = _both(paths, options)
-            masks = _on_one_grid(case, both, paths, options)
+        for n, pair in enumerate(pairing.pairs, start=1):
+            case, both = pair.case, _both(pair, options)
+            masks = _on_one_grid(pair, both, options)
             rows += rows_of_case(masks, options.asked, options.border)
-            told += [(case, note) for mask in both for note in mask.notes]
+            told += [
+                (case, f"{side}: {note}")
+                for side, mask in zip(("reference", "prediction"), both, strict=True)
+                for note in (*mask.notes, *doubts_of_one(mask.reading.bones))
+            ]
             if both[0].facts["sha256"] != both[1].facts["sha256"]:  # else that is said, and no more
                 found = doubts(masks.reference, masks.predicted, options.asked)
                 told += [(case, doubt) for doubt in found]
@@ -129,19 +122,21 @@ def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[
                 )
             inputs[case] = {"reference": both[0].facts, "predicted": both[1].facts}
             makers[case] = (both[0].maker, both[1].maker)
-            steps.progress(n / len(pairs))
+            steps.progress(n / len(pairing.pairs))
     overlap, left = overlap_table(rows, not (options.bones or options.every), options.every)
     _refuse_empty(overlap, files.reference)
-    repeats, more = _repeats(files, options, sides, steps)
-    lacking += more
+    repeats = _repeats(files, options, sides, steps)
+    lacking += repeats.alone
+    inputs = {case: of | repeats.inputs.get(case, {}) for case, of in inputs.items()}
     with steps("worst cases"):
-        worst, doubts_of_ct = _worst(overlap, pairs, cts, options)
+        worst, doubts_of_ct = _worst(overlap, pairing.pairs, cts, options)
+    told += [*repeats.told, *doubts_of_ct]
     # What seems mistaken comes before what is merely missing.
-    notes = [*of_makers(makers), *of_same_files(inputs), *merged(told + doubts_of_ct), *of_lacking(lacking)]
+    notes = [*of_makers(makers), *of_same_files(inputs), *merged(told), *of_lacking(lacking)]
     notes += [*of_absent(overlap, left), *of_found(overlap), *passed_over]
     with steps("tables"):
         agreement = agreement_table(overlap, sum(what == "file" for _, _, what in lacking))
-        repeat = repeat_table(repeats)
+        repeat = repeat_table(repeats.rows)
         spacing = tuple(float(mm) for mm in next(iter(inputs.values()))["reference"]["spacing_mm"])
         study = Study(
             overlap=overlap,
@@ -157,31 +152,30 @@ def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[
     return study, _provenance(study, files, options, inputs)
 
 
-def _both(paths: tuple[Path, Path], options: StudyOptions) -> tuple[ReadMask, ReadMask]:
+def _both(pair: Pair, options: StudyOptions) -> tuple[ReadMask, ReadMask]:
     return (
-        read_mask(paths[0], options.labels_reference, "--labels-reference"),
-        read_mask(paths[1], options.labels_predicted, "--labels-predicted"),
+        read_mask(pair.first, options.labels_reference, "--labels-reference"),
+        read_mask(pair.second, options.labels_predicted, "--labels-predicted"),
     )
 
 
-def _on_one_grid(
-    case: str, both: tuple[ReadMask, ReadMask], paths: tuple[Path, Path], options: StudyOptions
-) -> Masks:
+def _on_one_grid(pair: Pair, both: tuple[ReadMask, ReadMask], options: StudyOptions) -> Masks:
     """The prediction on the grid of the reference: the same voxels, or resampled where that is allowed."""
     reference, predicted = (mask.reading for mask in both)
     grid, other = reference.bones.grid, predicted.bones.grid
-    masks = Masks(case, reference.bones, predicted.bones, reference.cut, predicted.cut)
+    masks = Masks(pair.case, reference.bones, predicted.bones, reference.cut, predicted.cut)
     same = in_order_of(predicted.bones, grid)
     if same is not None:
         return replace(masks, predicted=_alike(same))
-    refuse_no_overlap(paths[1], other, paths[0], grid, "mask")
+    refuse_no_overlap(pair.second, other, pair.first, grid, "mask")
     if not options.resample:
         raise InputError(
-            f"{paths[1]}: lies on another grid ({grid_in_words(other)}) than {paths[0]} "
+            f"{pair.second}: lies on another grid ({grid_in_words(other)}) than {pair.first} "
             f"({grid_in_words(grid)}); expected the same voxels; give --resample to bring it there by the "
             "nearest neighbour"
         )
-    return replace(masks, predicted=_alike(resample(predicted.bones, grid)), resampled=True)
+    here = _alike(resample(predicted.bones, grid))
+    return replace(masks, predicted=here, resampled=True, unseen=share_outside(reference.bones, other))
 
 
 def _alike(volume: Volume) -> Volume:
@@ -198,37 +192,62 @@ def _refuse_empty(overlap: pd.DataFrame, reference: Path) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _Repeats:
+    """What second readings gave: rows; those without a first; (case, what to warn of); facts by case."""
+
+    rows: list[dict[str, Any]]
+    alone: list[tuple[str, str, str]]
+    told: list[tuple[str, str]]
+    inputs: dict[str, dict[str, Any]]
+
+
 def _repeats(
-    files: StudyFiles, options: StudyOptions, sides: tuple[Found, Found], steps: Steps
-) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
-    """Rows of second readings of both methods, and second readings without a first."""
-    rows: list[dict[str, Any]] = []
-    alone: list[tuple[str, str, str]] = []
+    files: StudyFiles, options: StudyOptions, sides: tuple[Images, Images], steps: Steps
+) -> _Repeats:
+    """The second readings of both methods against the first ones."""
+    all_of = _Repeats([], [], [], {})
     given = (
-        ("reference", files.reference, sides[0], files.repeat, options.labels_reference),
-        ("predicted", files.predicted, sides[1], files.repeat_predicted, options.labels_predicted),
+        ("reference", sides[0], files.repeat, options.labels_reference),
+        ("predicted", sides[1], files.repeat_predicted, options.labels_predicted),
     )
-    for method, place, first, second_place, labels in given:
-        if second_place is None:
+    for method, first, place, labels in given:
+        if place is None:
             continue
-        second = find_masks(second_place)
-        pairs = pair(first, second, (place, second_place))
-        if not (first.single and second.single):
-            alone += [(name, method, "first reading") for name in second.masks if name not in pairs]
+        second = find_images(place, OF_A_CASE)
+        pairing = pair_images(first, second, (method, "second reading"))
+        all_of.told.extend(("", note) for note in second.notes)
+        # That some cases were read once only is how such studies are made.
+        all_of.alone.extend(
+            (case, method, "first reading") for case, side in pairing.unpaired if side == method
+        )
         with steps(f"second readings: {method}"):
-            for n, (case, paths) in enumerate(pairs.items(), start=1):
-                one, two = (read_mask(path, labels, f"--labels-{method}").reading for path in paths)
+            for n, pair in enumerate(pairing.pairs, start=1):
+                case, flag = pair.case, f"--labels-{method}"
+                masks = [read_mask(path, labels, flag) for path in (pair.first, pair.second)]
+                one, two = (mask.reading for mask in masks)
                 same = in_order_of(two.bones, one.bones.grid)
                 two = two if same is None else replace(two, bones=same)
                 found = rows_of_readings(case, one, two, options.asked, one_scan=same is not None)
-                rows += [row | {"method": method} for row in found]
-                steps.progress(n / len(pairs))
-    return rows, alone
+                all_of.rows.extend(row | {"method": method} for row in found)
+                said = [*masks[1].notes, *doubts_of_one(two.bones)]
+                if masks[0].facts["sha256"] != masks[1].facts["sha256"]:  # else that is said, and no more
+                    said += _doubts_of_readings(one, two, same is not None, options.asked)
+                all_of.told.extend((case, f"second reading ({method}): {words}") for words in said)
+                all_of.inputs.setdefault(case, {})[f"{method}_2"] = masks[1].facts
+                steps.progress(n / len(pairing.pairs))
+    return all_of
+
+
+def _doubts_of_readings(one: Reading, two: Reading, one_scan: bool, asked: tuple[int, ...]) -> list[str]:
+    if one_scan:
+        return doubts(one.bones, two.bones, asked, ("first reading", "second reading"))
+    return ["it is on another grid than the first, so of another scan: volumes are compared, without Dice"]
 
 
 def _worst(
     overlap: pd.DataFrame,
-    pairs: Mapping[str, tuple[Path, Path]],
+    pairs: Sequence[Pair],
     cts: Mapping[str, Path],
     options: StudyOptions,
 ) -> tuple[tuple[Worst, ...], list[tuple[str, str]]]:
@@ -236,8 +255,9 @@ def _worst(
     chosen = choose(overlap)
     found: dict[tuple[str, str], Worst] = {}
     told = []
+    by_case = {pair.case: pair for pair in pairs}
     for case in dict.fromkeys(row["case"] for row in chosen):
-        masks = _on_one_grid(case, _both(pairs[case], options), pairs[case], options)
+        masks = _on_one_grid(by_case[case], _both(by_case[case], options), options)
         ct, said = _ct(cts, case, masks)
         told += [(case, said)] if said else []
         of_case = [row for row in chosen if row["case"] == case]
@@ -245,23 +265,37 @@ def _worst(
     return tuple(found[row["case"], row["bone"]] for row in chosen), told
 
 
-def _cts(place: Path | None) -> dict[str, Path]:
-    """CTs by the name of their case: files, or folders of DICOM; ``""`` is the one CT that was named."""
+def _cts(place: Path | None, n_cases: int) -> dict[str, Path]:
+    """CTs by the name of their case: files, or folders of DICOM; ``""`` is the one CT of the one case."""
     if place is None:
         return {}
     if place.is_file():
-        return {"": place}
+        return _only_ct(place, n_cases)
     if not place.is_dir():
         raise InputError(f"{place}: no such file or folder; expected a CT, or a folder of CTs")
-    found = {}
+    found: dict[str, Path] = {}
     for path in sorted(place.iterdir()):
         if path.is_dir():
             own = path / "ct.nii.gz"
-            found[path.name] = own if own.is_file() else path
+            name, ct = written(path.name), own if own.is_file() else path
         elif path.name.lower().endswith(ENDINGS):
             # nnU-Net adds the number of the channel.
-            found[name_of(path).removesuffix("_0000")] = path
-    return found or {"": place}  # a folder without images by name is a DICOM folder of one CT
+            name, ct = name_of(path).removesuffix("_0000"), path
+        else:
+            continue
+        if name in found:
+            raise InputError(
+                f"{path}: {found[name].name} is of the case {name}, too; expected one CT of each"
+            )
+        found[name] = ct
+    # A folder without images by name is a DICOM folder of one CT.
+    return found or _only_ct(place, n_cases)
+
+
+def _only_ct(place: Path, n_cases: int) -> dict[str, Path]:
+    if n_cases != 1:
+        raise InputError(f"{place}: is one CT, and there are {n_cases} cases; expected a folder of CTs")
+    return {"": place}
 
 
 def _ct(cts: Mapping[str, Path], case: str, masks: Masks) -> tuple[Volume | None, str]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
+
+from petbone.validation import UNSEEN
 
 _LISTED = 4
 
 
 def merged(notes: Sequence[tuple[str, str]]) -> list[str]:
-    """(case, sentence) as sentences that name their cases, each once and in the order of the first."""
+    """(case, sentence) as sentences that name their cases if any, each once, in the order of the first."""
     cases: dict[str, list[str]] = {}
     for case, sentence in notes:
         cases.setdefault(sentence, []).append(case)
-    return [f"{', '.join(dict.fromkeys(some))}: {sentence}" for sentence, some in cases.items()]
+    named = ((", ".join(filter(None, dict.fromkeys(some))), words) for words, some in cases.items())
+    return [f"{names}: {words}" if names else words for names, words in named]
 
 
 def of_lacking(lacking: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -30,7 +34,7 @@ def of_lacking(lacking: Sequence[tuple[str, str, str]]) -> list[str]:
 
 
 def of_found(overlap: pd.DataFrame) -> list[str]:
-    """How many bones one side alone holds, and how many are cut."""
+    """Which bones one side alone holds, which are cut, and which the prediction could not see."""
     said = []
     for found, words in (
         ("missed", "missed by the prediction (Dice 0)"),
@@ -39,9 +43,13 @@ def of_found(overlap: pd.DataFrame) -> list[str]:
         rows = overlap[overlap["found"] == found]
         if len(rows):
             said.append(f"{words}: {_listed(rows)}")
-    cut = overlap[overlap["note"].str.contains("cut by the end", regex=False)]
-    if len(cut):
-        said.append(f"cut by the end of the scan: {_listed(cut)}")
+    for part, words in (
+        ("cut by the end", "cut by the end of the scan"),
+        (UNSEEN, "the reference reaches out of the prediction's field, so Dice and volume are too low"),
+    ):
+        rows = overlap[overlap["note"].str.contains(part, regex=False)]
+        if len(rows):
+            said.append(f"{words}: {_listed(rows)}")
     return said
 
 
@@ -74,14 +82,36 @@ def of_makers(makers: Mapping[str, tuple[str, str]]) -> list[str]:
 
 
 def of_same_files(inputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Where one file stands for both sides of a case, or for two cases, by their hashes."""
-    one, two = (next(iter(inputs.values())).keys()) if inputs else ("", "")
-    same = [case for case, of in inputs.items() if of[one]["sha256"] == of[two]["sha256"]]
-    said = [f"{', '.join(same)}: the same file on both sides, so nothing can differ"] if same else []
-    for side in (one, two):
+    """Where one file stands for two sides of a case, or two cases of a side, by their hashes."""
+    sides = list(dict.fromkeys(side for of in inputs.values() for side in of))
+    said = []
+    for one, two in combinations(sides, 2):
+        both = [case for case, of in inputs.items() if one in of and two in of]
+        same = [case for case in both if _hash(inputs, case, one) == _hash(inputs, case, two)]
+        if same:
+            first = (one, two) == tuple(sides[:2])
+            where = "on both sides" if first else f"as {_side(one)} and as {_side(two)}"
+            so = ", so nothing can differ" if first or two == f"{one}_2" else ": is it a second reading?"
+            said.append(f"{', '.join(same)}: the same file {where}{so}")
+    return said + of_one_file_twice(inputs)
+
+
+def of_one_file_twice(inputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Where one file stands for two cases of a side, by their hashes."""
+    said = []
+    for side in dict.fromkeys(side for of in inputs.values() for side in of):
         by_hash: dict[str, list[str]] = {}
-        for case, of in inputs.items():
-            by_hash.setdefault(of[side]["sha256"], []).append(case)
+        for case in (case for case, of in inputs.items() if side in of):
+            by_hash.setdefault(_hash(inputs, case, side), []).append(case)
         twice = [cases for cases in by_hash.values() if len(cases) > 1]
-        said += [f"{', '.join(cases)}: one and the same {side} file" for cases in twice]
+        said += [f"{', '.join(cases)}: one and the same {_side(side)} file" for cases in twice]
     return said
+
+
+def _hash(inputs: Mapping[str, Mapping[str, Any]], case: str, side: str) -> str:
+    return str(inputs[case][side]["sha256"])
+
+
+def _side(name: str) -> str:
+    """ "reference_2" is the second reading of the reference."""
+    return f"second {name.removesuffix('_2')}" if name.endswith("_2") else name

@@ -28,6 +28,7 @@ SEED = 0
 """Of the bootstrap of median Dice, 10 000 samples of the cases."""
 GROUPS = tuple(dict.fromkeys(bone.group for bone in ALL_BONES))
 _NAN = float("nan")
+_ROUNDING = 1e-12
 
 
 def overlap_table(
@@ -237,4 +238,7 @@ def mean(values: F64) -> float:
 def sd(values: F64) -> float:
     """Over n - 1, of those that have a value; NaN for fewer than two."""
     known = values[np.isfinite(values)]
-    return float(known.std(ddof=1)) if len(known) > 1 else _NAN
+    if len(known) < 2:
+        return _NAN
+    alike = np.ptp(known) <= _ROUNDING * np.abs(known).max()  # what rounding leaves is no deviation
+    return 0.0 if alike else float(known.std(ddof=1))

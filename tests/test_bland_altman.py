@@ -200,6 +200,13 @@ def test_proportional_bias_by_hand():
     assert found.p == pytest.approx(1 - 2 * math.atan(math.sqrt(3)) / math.pi)  # Cauchy at t = sqrt(3)
 
 
+def test_equal_differences_have_no_slope_but_that_of_rounding():
+    one = np.array([4.08, 4.32, 4.8])
+    found = proportional_bias(one + 0.48, one)
+    assert (found.slope, found.intercept) == (0, pytest.approx(0.48))
+    assert np.isnan([*found.slope_interval, found.p]).all()
+
+
 def test_proportional_bias_of_two_scales():
     one = np.array([1.0, 4, 5, 9])
     found = proportional_bias(1.5 * one, one)  # difference .5, mean 1.25 of one

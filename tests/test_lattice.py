@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import affine, rotation
-from petbone.lattice import in_order_of
+from petbone.lattice import in_order_of, share_outside
 from petbone.volume import Grid, Unit, Volume
 
 
@@ -71,3 +71,14 @@ def test_other_lattices_are_none(axes):
     for other in (shifted, stretched, whole_voxel, rolled, sheared):
         assert in_order_of(volume, Grid(shape, other)) is None
     assert in_order_of(volume, Grid((3, 4, 6), matrix)) is None
+
+
+def test_what_a_smaller_field_does_not_reach(axes):
+    volume = some_volume(axes)
+    small = volume.grid.cropped((slice(1, 3), slice(0, 4), slice(0, 3)))
+    seen = np.zeros(volume.grid.shape, bool)
+    seen[1:3, 0:4, 0:3] = True
+    shares = {n: float(np.mean(~seen[volume.data == n])) for n in range(1, 9)}
+    assert share_outside(volume, small) == pytest.approx({n: one for n, one in shares.items() if one})
+    assert share_outside(volume, volume.grid) == {}
+    assert share_outside(volume, turned(volume, (2, 0, 1), (1, -1, -1)).grid) == {}

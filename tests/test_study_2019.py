@@ -12,7 +12,6 @@ import pytest
 
 from petbone.agreement import volume_difference_percent
 from petbone.anatomy import BY_NAME
-from petbone.cli import app
 from petbone.components import connected
 from petbone.io import read_labels
 from petbone.metrics import Ruler, compare_labels
@@ -135,12 +134,6 @@ def test_only_the_second_ct_lies_elsewhere(study: Path):
     grids = {name: read_labels(study / name / "case_01.nii.gz").volume.grid for name in study_2019.FOLDERS}
     same = {name: grid.same_as(grids["manual"]) for name, grid in grids.items()}
     assert same == {name: name != "cnn_second_ct" for name in study_2019.FOLDERS}
-
-
-def commands() -> set[str]:
-    return {
-        command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands
-    }
 
 
 def test_validate_prints_the_papers_table(study: Path, tmp_path: Path, cli):

@@ -129,7 +129,7 @@ def test_a_study_by_hand(study: Path, cli):
         [20, 1 / 4, pytest.approx(1 / 3, rel=1e-5)],
         [10, 3 / 4, pytest.approx(2 / 3, rel=1e-5)],
     ]
-    assert "1 cases have no predicted map and are in no figure (d)" in answer.out
+    assert "1 case has no predicted map and is in no figure (d)" in answer.out
     assert "3 patients: 3 found, 1 missed, 2 false (IoU at least 0.1)" in answer.out
 
 
@@ -179,6 +179,14 @@ def test_provenance_says_what_was_compared_and_no_path(study: Path, cli):
         assert str(study) not in table.read_text()
 
 
+def test_two_runs_leave_the_same_bytes(study: Path, cli):
+    for name in ("one", "two"):
+        words = (study / "reference", study / "predicted", "--suv", study / "suv", "-o", study / name)
+        assert cli("validate-hotspots", *words).status == 0
+    for path in (study / "one").iterdir():
+        assert path.read_bytes() == (study / "two" / path.name).read_bytes()
+
+
 def test_two_files_do_not_tell_their_names(study: Path, cli):
     (study / "reference" / "a.nii.gz").rename(study / "Miller.nii.gz")
     out = study / "out"
@@ -188,6 +196,51 @@ def test_two_files_do_not_tell_their_names(study: Path, cli):
     assert set(pd.read_csv(out / "lesions.csv")["case"]) == {1}
     assert not any("Miller" in path.read_text() for path in out.iterdir())
     assert "Miller" not in answer.out
+
+
+def test_folders_of_petbone_run_are_cases(study: Path, cli):
+    for case in "abc":
+        run = study / "runs" / case
+        run.mkdir(parents=True)
+        (study / "predicted" / f"{case}.nii.gz").rename(run / "hotspots.nii.gz")
+        (study / "suv" / f"{case}.nii.gz").rename(run / "suv.nii.gz")
+    answer = cli(
+        "validate-hotspots", study / "reference", study / "runs", "--suv", study / "runs", "-o", study / "out"
+    )
+    assert answer.status == 0, answer.err
+    figures = figures_in(study / "out")["value"]
+    assert figures[["sensitivity", "sensitivity_at_1_false"]].tolist() == [3 / 4, 3 / 4]
+
+
+def test_what_seems_mistaken_is_warned_of(study: Path, axes: np.ndarray, tmp_path: Path, cli):
+    ref, pred = study / "reference", study / "predicted"
+    left_right = int(np.abs(axes[0]).argmax())
+    import nibabel as nib
+
+    image = nib.load(ref / "a.nii.gz")
+    data = np.zeros(SHAPE, np.uint8)
+    data[0:5, 0:3, 0:2] = 1
+    for folder, mask in ((ref, data), (pred, np.flip(data, left_right))):
+        nib.save(nib.Nifti1Image(mask, image.affine), folder / "a.nii.gz")
+    (ref / "d.nii.gz").write_bytes((ref / "b.nii.gz").read_bytes())
+    save(pred / "d.nii.gz", {2: (3, 5)}, axes)
+    answer = cli("validate-hotspots", ref, pred, "-o", study / "out")
+    assert "note: a: the prediction seems to be the mirror image" in answer.out
+    assert "note: b, d: one and the same reference file" in answer.out
+    assert "b: the prediction" not in answer.out
+    save(tmp_path / "far" / "b.nii.gz", {3: (0, 3)}, axes)
+    answer = cli("validate-hotspots", ref, tmp_path / "far", "-o", study / "far_out")
+    assert "in none of 1 case with lesions in both maps does one touch another" in answer.out
+
+
+def test_swapped_sides_are_warned_of(study: Path, cli):
+    run = study / "runs" / "b"
+    run.mkdir(parents=True)
+    (study / "predicted" / "b.nii.gz").rename(run / "hotspots.nii.gz")
+    (run / "provenance.json").write_text(json.dumps({"petbone": "0.1.0"}))
+    words = "made by petbone, and nothing says so of the predictions: are the two sides swapped?"
+    assert words in cli("validate-hotspots", study / "runs", study / "reference", "-o", study / "a").out
+    assert words not in cli("validate-hotspots", study / "reference", study / "runs", "-o", study / "b").out
 
 
 def test_masks_are_read_by_their_parts(tmp_path: Path, cli):
@@ -251,4 +304,4 @@ def test_refusals_leave_one_line_and_no_folder(study: Path, tmp_path: Path, cli)
 def test_a_full_disk_is_said(study: Path):
     result = validate_hotspots(study / "reference", study / "predicted", None, Criterion(), Steps())
     with pytest.raises(ResourceError, match="cannot be written"):
-        write_detection(result, study / "nowhere", Steps())
+        write_detection(result, study / "nowhere")

@@ -1,6 +1,7 @@
 """`petbone validate` and `petbone compare-segmentations` on real files."""
 
 import json
+import socket
 from pathlib import Path
 
 import nibabel as nib
@@ -168,6 +169,19 @@ def test_other_grids_are_refused_or_resampled_and_said(tmp_path, cli):
     assert json.loads((tmp_path / "out/provenance.json").read_text())["options"]["resample"] is True
 
 
+def test_what_the_prediction_could_not_see_is_said(tmp_path, cli):
+    whole = skeleton(1)
+    box = (slice(0, 14), slice(0, 24), slice(0, 20))  # T6, rib 7 left, 5 of 6 layers of T7
+    folder(tmp_path / "a", {"x": whole})
+    folder(tmp_path / "b", {"x": whole.cropped(box)})
+    done = cli("validate", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", "--resample")
+    note = read(tmp_path / "out", "overlap").set_index("bone")["note"]
+    assert "17 % of the reference is outside of the prediction's field" in note["T7"]
+    assert "100 % of the reference is outside of the prediction's field" in note["L3"]
+    assert "outside" not in note["rib_left_7"]
+    assert "note: the reference reaches out of the prediction's field" in done.out
+
+
 def test_scans_of_other_places_are_refused_with_resample_too(tmp_path, cli):
     folder(tmp_path / "a", {"x": skeleton()})
     folder(tmp_path / "b", {"x": skeleton(origin_mm=(-40.0, 10.0, 900.0))})
@@ -183,7 +197,7 @@ def test_files_without_partner_are_said(study, tmp_path, cli):
     done = cli("validate", *study, "-o", tmp_path / "out")
     assert "note: 1 case without a predicted mask, not compared: case_4" in done.out
     assert "note: 1 case without a reference mask, not compared: other" in done.out
-    assert "1 entries of a folder of masks are no masks and were passed over (.txt)" in done.out
+    assert "1 entry of a folder is no image and was passed over (.txt)" in done.out
     missing = read(tmp_path / "out", "missing").fillna("").to_numpy().tolist()
     assert ["case_4", "", "predicted", "file"] in missing
     assert ["other", "", "reference", "file"] in missing
@@ -203,7 +217,7 @@ def test_no_pair_at_all_is_refused_with_names_of_both_sides(tmp_path, cli):
     ("prepare", "words"),
     [
         (lambda place: (place / "b").rmdir(), "no such file or folder"),
-        (lambda place: None, "holds no mask"),
+        (lambda place: None, "holds no image"),
         (
             lambda place: [write_nifti(skeleton(), place / "b" / f"x{end}") for end in (".nii", ".nii.gz")],
             "the case x is in",
@@ -222,13 +236,37 @@ def test_what_cannot_be_paired_or_read_is_refused(tmp_path, cli, prepare, words)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("command", ["validate", "compare-segmentations", "validate-hotspots"])
+def test_a_file_that_cannot_be_opened_is_named(study, tmp_path, cli, command, monkeypatch):
+    """A socket, which nobody can open, stands for a file without permission, which root can."""
+    (study[1] / "case_3.nii.gz").unlink()
+    with socket.socket(socket.AF_UNIX) as bound:
+        monkeypatch.chdir(study[1])  # the path of a socket is short
+        bound.bind("case_3.nii.gz")
+        refused = cli(command, *study, "-o", tmp_path / "out")
+    assert (refused.status, refused.err.count("\n")) == (3, 1)
+    assert "case_3.nii.gz: cannot be opened" in refused.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_files_are_a_pair_whatever_their_names(tmp_path, cli):
-    a, b = folder(tmp_path / "a", {"p1": skeleton()}), folder(tmp_path / "b", {"mine": skeleton(1)})
-    assert cli("validate", a / "p1.nii.gz", b / "mine.nii.gz", "-o", tmp_path / "out").status == 0
-    assert set(read(tmp_path / "out", "overlap")["case"]) == {1}
-    for file in (tmp_path / "out").iterdir():  # nobody has paired by these names, which can be a patient's
-        assert "p1" not in file.read_text(encoding="utf-8")
-        assert "mine" not in file.read_text(encoding="utf-8")
+    a, b = (
+        folder(tmp_path / "a", {"Miller": skeleton()}),
+        folder(tmp_path / "b/Smith", {"bones": skeleton(1)}),
+    )
+    for words in (("validate",), ("validate", "--repeat", a / "Miller.nii.gz"), ("compare-segmentations",)):
+        done = cli(*words, a / "Miller.nii.gz", b, "-o", tmp_path / "out", "--overwrite")
+        assert done.status == 0
+        for path in (tmp_path / "out").iterdir():
+            assert not any(name in path.read_text() for name in ("Miller", "Smith"))
+        assert "Miller" not in done.out
+    assert set(read(tmp_path / "out", "volumes")["case"]) == {1}
+
+
+def test_one_file_and_a_folder_are_no_pair(study, tmp_path, cli):
+    refused = cli("validate", study[0] / "case_1.nii.gz", study[1], "-o", tmp_path / "out")
+    assert (refused.status, refused.err.count("\n")) == (3, 1)
+    assert "is a folder of files" in refused.err
 
 
 def test_folders_of_petbone_run_and_other_formats_pair_by_case(tmp_path, cli):
@@ -302,14 +340,14 @@ def test_all_bones_are_those_that_a_mask_holds(study, tmp_path, cli):
     ("change", "words"),
     [
         (lambda v: v, "case_1: the same file on both sides"),
-        (lambda v: v.with_data(np.zeros_like(v.data)), "case_1: the predicted mask holds no bone"),
+        (lambda v: v.with_data(np.zeros_like(v.data)), "case_1: the prediction holds no bone"),
         (
             lambda v: renamed(v, {"rib_left_7": "rib_right_7", "rib_right_7": "rib_left_7"}),
             "case_1: left and right seem to be swapped",
         ),
         (
             lambda v: renamed(v, {"T6": "T7", "T7": "T8", "T8": "T9"}),
-            "case_1: names seem to be a level off: predicted T7 lies on T6, T8 lies on T7",
+            "case_1: names seem to be a level off: of the prediction, T7 lies on T6, T8 lies on T7",
         ),
         (
             lambda v: v.with_data(np.asfortranarray(v.data[::-1])),
@@ -326,6 +364,31 @@ def test_what_seems_mistaken_is_warned_of(study, tmp_path, cli, change, words):
     assert any(
         words in warning for warning in json.loads((tmp_path / "out/provenance.json").read_text())["warnings"]
     )
+
+
+def test_what_both_sides_have_wrong_is_warned_of(tmp_path, cli):
+    """Left and right swapped in both masks agree with each other, and are still wrong."""
+    swap = {"rib_left_7": "rib_right_7", "rib_right_7": "rib_left_7"}
+    one, two = (folder(tmp_path / f"{n}", {"x": renamed(skeleton(n), swap)}) for n in (1, 2))
+    for command, sides in (
+        ("validate", ("reference", "prediction")),
+        ("compare-segmentations", ("first", "second")),
+    ):
+        done = cli(command, one, two, "-o", tmp_path / command)
+        for side in sides:
+            assert f"note: x: {side}: 1 of 1 left bones lie to the patient's right" in done.out
+    empty = folder(tmp_path / "empty", {"x": skeleton().with_data(np.zeros(SHAPE, np.uint8))})
+    done = cli("compare-segmentations", one, empty, "-o", tmp_path / "out")
+    assert "note: x: second: the mask holds no bone" in done.out
+
+
+def test_a_mask_of_one_label_is_called_c1_and_that_is_said(tmp_path, cli):
+    one = skeleton()
+    mask = one.with_data(np.asfortranarray((one.data == BY_NAME["T7"].id).astype(np.uint8)))
+    folder(tmp_path / "a", {"x": mask})
+    folder(tmp_path / "b", {"x": skeleton(1)})
+    done = cli("validate", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", "--bones", "all")
+    assert "note: x: reference: 1 is the only label, which petbone calls C1" in done.out
 
 
 def test_swapped_sides_are_warned_of(tmp_path, cli):
@@ -370,6 +433,27 @@ def test_second_readings_of_one_scan_and_of_another(study, tmp_path, cli):
     assert table.loc["T7", "n_repeat_predicted"] == 1
 
 
+def test_second_readings_are_doubted_and_recorded(study, tmp_path, cli):
+    """Taken for second readings: the first ones, the prediction, a mirrored map, another scan."""
+    again = folder(tmp_path / "again", {"case_3": skeleton(4, spacing_mm=(2.0, 2.0, 2.6))})
+    mirrored = skeleton(4)
+    write_nifti(mirrored.with_data(np.asfortranarray(mirrored.data[::-1])), again / "case_4.nii.gz")
+    for number, side in ((1, 0), (2, 1)):
+        name = f"case_{number}.nii.gz"
+        (again / name).write_bytes((study[side] / name).read_bytes())
+    done = cli("validate", *study, "-o", tmp_path / "out", "--repeat", again)
+    told = json.loads((tmp_path / "out/provenance.json").read_text())
+    for words in (
+        "case_1: the same file as reference and as second reference, so nothing can differ",
+        "case_2: the same file as predicted and as second reference: is it a second reading?",
+        "case_3: second reading (reference): it is on another grid than the first, so of another scan",
+        "case_4: second reading (reference): the second reading seems to be the mirror image",
+    ):
+        assert f"note: {words}" in done.out
+        assert any(warning.startswith(words) for warning in told["warnings"])
+    assert all(len(of["reference_2"]["sha256"]) == 64 for of in told["inputs"].values())
+
+
 def ct_of(volume: Volume) -> Volume:
     return Volume(np.where(volume.data > 0, 400, -900).astype(np.int16), volume.grid, Unit.HU)
 
@@ -396,10 +480,37 @@ def test_a_ct_that_is_not_there_is_refused(study, tmp_path, cli):
     assert "expected a CT" in refused.err
 
 
+def test_a_ct_of_another_case_is_never_drawn(study, tmp_path, cli):
+    cts = folder(tmp_path / "ct", {"case_3": ct_of(skeleton()), "case_3_0000": ct_of(skeleton())})
+    refused = cli("validate", *study, "-o", tmp_path / "out", "--ct", cts / "case_3.nii.gz")
+    assert (refused.status, refused.err.count("\n")) == (3, 1)
+    assert "is one CT, and there are 4 cases" in refused.err
+    refused = cli("validate", *study, "-o", tmp_path / "out", "--ct", cts)
+    assert (refused.status, refused.err.count("\n")) == (3, 1)
+    assert "is of the case case_3, too" in refused.err
+
+
+@pytest.mark.parametrize("name", ["²", "1²", "٣", "=1+1", "<script>alert(1)", "Jürg Ü", "x" * 240])
+def test_a_case_may_have_any_name(tmp_path, cli, name):
+    one, two = folder(tmp_path / "a", {"x": skeleton()}), folder(tmp_path / "b", {"x": skeleton(1)})
+    for place in (one, two):
+        (place / "x.nii.gz").rename(place / f"{name}.nii.gz")
+    assert cli("validate", one, two, "-o", tmp_path / "out").status == 0
+    assert set(read(tmp_path / "out", "overlap")["case"]) == {name}
+    assert "<script>alert" not in (tmp_path / "out/validation.html").read_text()
+
+
 def test_results_do_not_take_the_place_of_masks(study, cli):
     refused = cli("validate", *study, "-o", study[0], "--overwrite")
     assert refused.status == 3
     assert "holds what is to be compared" in refused.err
+
+
+def test_a_folder_whose_name_is_too_long_is_refused(study, tmp_path, cli):
+    for name in ("y" * 300, "y" * 250):
+        refused = cli("validate", *study, "-o", tmp_path / name)
+        assert (refused.status, refused.err.count("\n")) == (3, 1)
+        assert "cannot be made: File name too long" in refused.err
 
 
 def test_a_folder_that_cannot_be_written_is_no_defect_of_petbone(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from conftest import affine
 from petbone.anatomy import BY_NAME
-from petbone.label_doubts import doubts
+from petbone.label_doubts import doubts, doubts_of_one
 from petbone.lattice import in_order_of
 from petbone.readings import Reading, readings_of, repeat_table, rows_of_readings
 from petbone.validation import (
@@ -27,6 +27,7 @@ from petbone.validation_tables import (
     missing_table,
     overlap_table,
     paper_table,
+    sd,
 )
 from petbone.validation_words import as_latex, as_markdown, escaped
 from petbone.volume import Grid, Unit, Volume
@@ -345,7 +346,7 @@ def test_names_off_by_a_level_are_told_for_asked_bones():
     one = label_map({T6: block(0, 10), T7: block(10, 20), T8: block(20, 30)})
     two = label_map({T7: block(1, 10), T8: block(10, 20)})
     (said,) = doubts(one, two, {T7})
-    assert "predicted T7 lies on T6, T8 lies on T7 of the reference" in said
+    assert "of the prediction, T7 lies on T6, T8 lies on T7 of the reference" in said
     assert doubts(one, two, {L3}) == []
 
 
@@ -370,11 +371,50 @@ def test_of_a_symmetric_body_both_reasons_are_said():
 
 def test_empty_equal_and_foreign_maps_are_told():
     one, none = label_map({T7: block(0, 10)}), label_map({})
-    assert doubts(one, none, {T7}) == ["the predicted mask holds no bone"]
-    assert doubts(none, one, {T7}) == ["the reference mask holds no bone"]
+    assert doubts(one, none, {T7}) == ["the prediction holds no bone"]
+    assert doubts(none, one, {T7}) == ["the reference holds no bone"]
     assert "are the same" in doubts(one, one, {T7})[0]
     far = label_map({T7: (slice(0, 10), slice(20, 28), slice(0, 4))})
     assert "no bone of the prediction touches" in doubts(one, far, {T7})[0]
+
+
+def test_a_map_by_itself_tells_that_it_is_mirrored_or_upside_down(axes):
+    """Bones in a row along the patient's left-right axis and along the head-foot one, whatever the grid."""
+    shape = (40, 40, 40)
+    grid = Grid(shape, affine(axes, (2.0, 2.0, 2.0), (0, 0, 0)))
+    mm = grid.mm(np.moveaxis(np.indices(shape), 0, -1)) - grid.mm((19.5, 19.5, 19.5))
+    near = np.abs(mm[..., 1]) < 8
+    data = np.zeros(shape, np.uint8)
+    data[near & (mm[..., 0] < -10)], data[near & (mm[..., 0] > 10)] = LEFT, RIGHT
+    for n, label in enumerate((T6, T7, T8)):
+        data[near & (np.abs(mm[..., 0]) < 8) & (np.abs(mm[..., 2] - 18 + 18 * n) < 8)] = label
+    assert doubts_of_one(Volume(data, grid, Unit.LABEL)) == []
+    swapped = data.copy()
+    swapped[data == LEFT], swapped[data == RIGHT] = RIGHT, LEFT
+    (said,) = doubts_of_one(Volume(swapped, grid, Unit.LABEL))
+    assert said.startswith("1 of 1 left bones lie to the patient's right")
+    turned = data.copy()
+    turned[data == T6], turned[data == T8] = T8, T6
+    (said,) = doubts_of_one(Volume(turned, grid, Unit.LABEL))
+    assert said.startswith("2 of 2 vertebrae lie above")
+    assert doubts_of_one(Volume(np.zeros(shape, np.uint8), grid, Unit.LABEL)) == []
+
+
+def test_rounding_is_no_deviation():
+    assert np.std(np.full(3, 0.1), ddof=1) > 0
+    assert sd(np.full(3, 0.1)) == 0
+    assert sd(np.array([1.0, 3.0])) == pytest.approx(np.sqrt(2))
+    assert np.isnan(sd(np.array([1.0, np.nan])))
+
+
+def test_labels_of_another_table_are_told():
+    """Vertebrae by TotalSegmentator's numbers, which are ribs by petbone's."""
+    one = label_map({T6: block(0, 10), T7: block(10, 20), L3: block(20, 30)})
+    two = label_map({38: block(0, 10), 37: block(10, 20), 29: block(21, 30)})
+    (said,) = doubts(one, two, {T7})
+    assert said.startswith("100 % of what is bone in both lies under names of other kinds of bones")
+    most = label_map({38: block(0, 10), T7: block(10, 20), L3: block(20, 30)})
+    assert doubts(one, most, {T7}) == []
 
 
 # ---- notes

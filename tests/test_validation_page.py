@@ -316,6 +316,29 @@ def test_a_page_of_eight_noisy_pictures_is_below_two_megabytes():
 # The page
 
 
+def test_a_case_keeps_its_name_in_warnings_and_nothing_else_that_looks_like_a_path():
+    names = ["2024-03-05", "2024-03-05_b", "scan.json"]
+    warnings = (f"{', '.join(names)}: the same file", "/data/scan/x.nii is of 2021-01-02")
+    _, page = page_of(study_of(overlap_table(names, ("T7",)), warnings=warnings))
+    assert "2024-03-05, 2024-03-05_b, scan.json: the same file" in page.words
+    assert "/data" not in page.words
+    assert "2021-01" not in page.words
+
+
+def test_differences_of_two_readings_say_their_number():
+    study = paper_study(repeated=True)
+    counts = {"n_repeat_predicted": 7, "n_repeat_reference": 12}
+    _, page = page_of(replace(study, table=study.table.assign(**counts)))
+    assert "1.8 n 7 6.0 n 12" in page.words
+
+
+def test_equal_differences_are_not_called_too_few_pairs():
+    overlap = overlap_table(["a", "b", "c"], ("T7",))
+    overlap["volume_predicted_ml"] = overlap["volume_reference_ml"]
+    text = " ".join(headline(study_of(overlap)))
+    assert "Volumes: all differences are the same for T7." in text
+
+
 def test_the_headline_is_computed():
     study = paper_study()
     agreement = study.agreement.set_index("bone")

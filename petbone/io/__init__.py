@@ -137,11 +137,17 @@ def _existing(path: Path | str) -> Path:
 
 
 def _is_dicom(path: Path) -> bool:
-    """True for a folder, a zip file and any single DICOM file: what `find_series` is to look at."""
+    """True for a folder, a zip file and any single DICOM file: what `find_series` is to look at.
+
+    Raises InputError for a file that cannot be opened.
+    """
     if path.is_dir():
         return True
-    with path.open("rb") as file:
-        start = file.read(132)
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened: {error.strerror}") from None
     return start[:4] == b"PK\x03\x04" or start[128:132] == b"DICM"
 
 

@@ -156,7 +156,7 @@ def render(study: Study, provenance: Mapping[str, Any]) -> str:
         .render(
             title="Validation of segmentations",
             lead=headline(study),
-            warnings=[plain(text) for text in study.warnings],
+            warnings=[_said(text, list(study.overlap["case"].unique())) for text in study.warnings],
             paper=_paper(study),
             repeated=bool(len(study.repeat)),
             plot_groups=_plot_groups(overlap, seen),
@@ -186,6 +186,17 @@ def called(case: object) -> str:
     name = " ".join("".join(c if c.isprintable() else " " for c in str(case)).split()) or tables.GAP
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[:half]} … {name[-half:]}"
+
+
+def _said(text: str, cases: Sequence[Any]) -> str:
+    """A warning without paths and dates; but a case keeps its name, which can look like either."""
+    names = sorted((str(case) for case in cases if plain(case) != str(case)), key=len, reverse=True)
+    for n, name in enumerate(names):
+        text = text.replace(name, f"\0{n}\0")
+    text = plain(text)
+    for n, name in enumerate(names):
+        text = text.replace(f"\0{n}\0", called(name))
+    return text
 
 
 def _seen(agreement: pd.DataFrame) -> pd.Series[bool]:
@@ -221,6 +232,9 @@ def _second_line(column: Column, record: Mapping[Any, Any]) -> str:
     if column.name in sds:
         sd = record.get(sds[column.name])
         return "" if is_missing(sd) else f"({shown(sd, 1)})"
+    if column.name in ("repeat_predicted_percent", "repeat_reference_percent"):
+        n = record.get(f"n_{column.name.removesuffix('_percent')}")
+        return "" if is_missing(n) else f"n {n:.0f}"
     if column.name not in INTERVALS:
         return ""
     return interval(record, *INTERVALS[column.name])

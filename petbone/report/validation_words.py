@@ -115,8 +115,11 @@ def _volumes(table: pd.DataFrame) -> str:
             words.append(f"predicted is {word} by {_by(rows)}")
     if len(between):
         words.append(f"no bias is shown for {_named(between['bone'])} (its interval holds 0)")
-    if not judged.all():
-        words.append(f"too few pairs to judge {_named(known[~judged]['bone'])}")
+    alike = known["sd_ml"] == 0  # the interval of a bias whose differences are all the same says nothing
+    if alike.any():
+        words.append(f"all differences are the same for {_named(known[alike]['bone'])}")
+    if not (judged | alike).all():
+        words.append(f"too few pairs to judge {_named(known[~judged & ~alike]['bone'])}")
     return f"Volumes: {'; '.join(words)}."
 
 
