@@ -33,6 +33,7 @@ TOLERANCE_MM = 2.0
 """Of `nsd_2mm`."""
 
 UNSEEN = "is outside of the prediction's field"
+LOST = "is outside of the reference's field, so not counted"
 """In notes."""
 
 SHEAR_DEG = 1.0
@@ -123,7 +124,8 @@ class Masks:
 
     `cut_reference`, `cut_predicted`: by label, the sides by which it leaves its own scan. `resampled`: the
     prediction was brought here from another grid; `unseen`: by label, the part of the reference that lies
-    outside of the field of that grid, which the prediction could not find.
+    outside of the field of that grid, which the prediction could not find; `lost`: by label, the part of the
+    prediction that lies outside of the reference's field, and so was left behind.
     """
 
     case: str
@@ -133,6 +135,7 @@ class Masks:
     cut_predicted: Mapping[int, tuple[str, ...]]
     resampled: bool = False
     unseen: Mapping[int, float] = field(default_factory=dict)
+    lost: Mapping[int, float] = field(default_factory=dict)
 
 
 def rows_of_case(masks: Masks, labels: Sequence[int], border: Definition) -> list[dict[str, Any]]:
@@ -184,8 +187,9 @@ def _row(masks: Masks, label: int, alike: Likeness, scale: float, sheared: bool)
 
 
 def _note(masks: Masks, label: int, found: str, sheared: bool) -> str:
+    lost = [f"{_percent(masks.lost[label])} of the prediction {LOST}"] if label in masks.lost else []
     if found == "neither":
-        return ""
+        return "".join(lost)
     cut = [masks.cut_reference.get(label, ()), masks.cut_predicted.get(label, ())]
     said = []
     if cut[0] and cut[0] == cut[1]:
@@ -194,10 +198,14 @@ def _note(masks: Masks, label: int, found: str, sheared: bool) -> str:
         whose = zip(("reference", "prediction"), cut, strict=True)
         said += [f"{one} cut by the end of the scan ({', '.join(sides)})" for one, sides in whose if sides]
     if label in masks.unseen:
-        share = 100 * masks.unseen[label]
-        said.append(f"{f'{share:.0f}' if share >= 1 else 'less than 1'} % of the reference {UNSEEN}")
+        said.append(f"{_percent(masks.unseen[label])} of the reference {UNSEEN}")
+    said += lost
     if masks.resampled:
         said.append("prediction resampled to the grid of the reference")
     if sheared and found == "both":
         said.append("axes not at right angles: no distances")
     return "; ".join(said)
+
+
+def _percent(share: float) -> str:
+    return f"{f'{100 * share:.0f}' if share >= 0.01 else 'less than 1'} %"

@@ -175,7 +175,13 @@ def _on_one_grid(pair: Pair, both: tuple[ReadMask, ReadMask], options: StudyOpti
             "nearest neighbour"
         )
     here = _alike(resample(predicted.bones, grid))
-    return replace(masks, predicted=here, resampled=True, unseen=share_outside(reference.bones, other))
+    return replace(
+        masks,
+        predicted=here,
+        resampled=True,
+        unseen=share_outside(reference.bones, other),
+        lost=share_outside(predicted.bones, grid),
+    )
 
 
 def _alike(volume: Volume) -> Volume:

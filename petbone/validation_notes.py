@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from petbone.validation import UNSEEN
+from petbone.validation import LOST, UNSEEN
 
 _LISTED = 4
 
@@ -46,6 +46,7 @@ def of_found(overlap: pd.DataFrame) -> list[str]:
     for part, words in (
         ("cut by the end", "cut by the end of the scan"),
         (UNSEEN, "the reference reaches out of the prediction's field, so Dice and volume are too low"),
+        (LOST, "the prediction reaches out of the reference's field, and what lies there is not counted"),
     ):
         rows = overlap[overlap["note"].str.contains(part, regex=False)]
         if len(rows):

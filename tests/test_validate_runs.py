@@ -182,6 +182,20 @@ def test_what_the_prediction_could_not_see_is_said(tmp_path, cli):
     assert "note: the reference reaches out of the prediction's field" in done.out
 
 
+def test_what_the_reference_has_no_field_for_is_said(tmp_path, cli):
+    """A prediction must not shrink in silence where the reference's grid ends."""
+    whole = skeleton(1)
+    box = (slice(0, 14), slice(0, 24), slice(0, 20))  # T6, rib 7 left, 5 of 6 layers of T7
+    folder(tmp_path / "a", {"x": whole.cropped(box)})
+    folder(tmp_path / "b", {"x": whole})
+    done = cli("validate", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", "--resample")
+    note = read(tmp_path / "out", "overlap").set_index("bone")["note"]
+    assert "17 % of the prediction is outside of the reference's field, so not counted" in note["T7"]
+    assert note["L3"] == "100 % of the prediction is outside of the reference's field, so not counted"
+    assert "outside" not in note["rib_left_7"]
+    assert "note: the prediction reaches out of the reference's field" in done.out
+
+
 def test_scans_of_other_places_are_refused_with_resample_too(tmp_path, cli):
     folder(tmp_path / "a", {"x": skeleton()})
     folder(tmp_path / "b", {"x": skeleton(origin_mm=(-40.0, 10.0, 900.0))})
