@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from petbone.burden import BONE_COLUMNS, DEFINITIONS, HOTSPOT_COLUMNS
 from petbone.cohort_case import DONE, Record
 from petbone.cohort_table import CohortRow, CohortTable
 from petbone.errors import ResourceError
-from petbone.folders import MARK, write_json
+from petbone.folders import MARK, harmless, write_json
 from petbone.indices import COLUMNS as INDEX_COLUMNS
 from petbone.pipeline import versions
 
@@ -209,19 +208,6 @@ def _value(cell: str, kind: str) -> Any:
     if cell == "":
         return None
     return cell if kind == "text" else float(cell) if kind == "number" else int(float(cell))
-
-
-def harmless(cell: str) -> str:
-    """A text that no spreadsheet takes for a formula: an apostrophe before = + - @, but for plain numbers.
-
-    >>> harmless("=1+1"), harmless("-0.5"), harmless("spine")
-    ("'=1+1", '-0.5', 'spine')
-    """
-    if cell[:1] not in ("=", "+", "-", "@") or re.fullmatch(
-        r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", cell, re.IGNORECASE
-    ):
-        return cell
-    return f"'{cell}"
 
 
 def _write_csv(path: Path, names: list[str], rows: Sequence[Sequence[str]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -100,8 +101,27 @@ def write_json(content: dict[str, Any], path: Path) -> None:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """A table as CSV, six digits; what does not exist is empty."""
-    table.to_csv(path, index=False, float_format="%.6g")
+    """A table as CSV, six digits; what does not exist is empty; texts are `harmless`."""
+    texts = table.select_dtypes(["object", "string"]).columns
+    told = table.assign(**{name: table[name].map(_harmless_text).astype(object) for name in texts})
+    told.to_csv(path, index=False, float_format="%.6g")
+
+
+def _harmless_text(value: Any) -> Any:
+    return harmless(value) if isinstance(value, str) else value
+
+
+def harmless(cell: str) -> str:
+    """A text that no spreadsheet takes for a formula: an apostrophe before = + - @, but for plain numbers.
+
+    >>> harmless("=1+1"), harmless("-0.5"), harmless("spine")
+    ("'=1+1", '-0.5', 'spine')
+    """
+    if cell[:1] not in ("=", "+", "-", "@") or re.fullmatch(
+        r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", cell, re.IGNORECASE
+    ):
+        return cell
+    return f"'{cell}"
 
 
 def write_tables(

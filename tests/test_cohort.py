@@ -24,10 +24,11 @@ import petbone
 from cohort_fixtures import HEAD, line, write_scans, write_table
 from petbone.cohort import LOCK, cohort_of, opened
 from petbone.cohort_case import Networks, Record, digest_of, spoken
-from petbone.cohort_results import TABLES, dictionary, harmless, write_cohort
+from petbone.cohort_results import TABLES, dictionary, write_cohort
 from petbone.cohort_table import read_cohort
 from petbone.cohort_workers import local_workers, refuse_unfit_workers, run_cases, workers_of
 from petbone.errors import InputError, ResourceError, UsageError
+from petbone.folders import harmless
 from petbone.io import PetOptions
 from petbone.phantom import SMALL, make_patient
 from petbone.pipeline import CaseFiles, CaseOptions

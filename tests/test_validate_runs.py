@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from conftest import affine, rotation
 from petbone.anatomy import BY_NAME
+from petbone.folders import harmless
 from petbone.io import write_nifti
 from petbone.volume import Grid, Unit, Volume
 
@@ -202,6 +203,16 @@ def test_scans_of_other_places_are_refused_with_resample_too(tmp_path, cli):
     refused = cli("validate", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", "--resample")
     assert refused.status == 3
     assert "does not overlap" in refused.err
+
+
+def test_no_name_of_a_case_is_a_formula_of_a_spreadsheet(tmp_path, cli):
+    names = ["=1+1", "-1+2", "@x", "a=b"]
+    folder(tmp_path / "a", {name: skeleton(1) for name in names})
+    folder(tmp_path / "b", {name: skeleton(2) for name in names[:-1]})
+    assert cli("validate", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out").status == 0
+    assert set(read(tmp_path / "out", "overlap")["case"]) == {"'=1+1", "'-1+2", "'@x"}
+    assert "a=b" in set(read(tmp_path / "out", "missing")["case"])
+    assert set(json.loads((tmp_path / "out/provenance.json").read_text())["inputs"]) == set(names[:-1])
 
 
 def test_files_without_partner_are_said(study, tmp_path, cli):
@@ -510,7 +521,7 @@ def test_a_case_may_have_any_name(tmp_path, cli, name):
     for place in (one, two):
         (place / "x.nii.gz").rename(place / f"{name}.nii.gz")
     assert cli("validate", one, two, "-o", tmp_path / "out").status == 0
-    assert set(read(tmp_path / "out", "overlap")["case"]) == {name}
+    assert set(read(tmp_path / "out", "overlap")["case"]) == {harmless(name)}
     assert "<script>alert" not in (tmp_path / "out/validation.html").read_text()
 
 
