@@ -154,12 +154,13 @@ def median_interval(values: npt.ArrayLike, seed: int = 0) -> Interval:
     time.
 
     Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. NaN for fewer than three
-    numbers. Raises ValueError for numbers that are missing.
+    numbers, and where all are the same: that says nothing of others. Raises ValueError for numbers that are
+    missing.
     """
     given = np.asarray(values, np.float64)
     if given.ndim != 1 or not np.isfinite(given).all():
         raise ValueError("a median's interval is of a list of finite numbers")
-    if len(given) < 3:
+    if len(given) < 3 or np.ptp(given) <= _ROUNDING * np.abs(given).max():
         return _NO_INTERVAL
     given = np.sort(given)  # so that their order does not matter
     rng = np.random.default_rng(seed)

@@ -110,10 +110,10 @@ def _agreement(bone: str, rows: pd.DataFrame, n_unpaired: int) -> dict[str, Any]
     found["mean_volume_difference_percent"] = mean(both["volume_difference_percent"].to_numpy(float))
     for name in ("hd95_mm", "assd_mm", "nsd_2mm"):
         found[f"median_{name}"] = median(both[name].to_numpy(float))
-    return found | {"note": _note(both, len(dice), found["sd_ml"] == 0)}
+    return found | {"note": _note(both, dice, found["sd_ml"] == 0)}
 
 
-def _note(both: pd.DataFrame, n_dice: int, constant: bool) -> str:
+def _note(both: pd.DataFrame, dice: F64, constant: bool) -> str:
     said = []
     if not len(both):
         said.append("in both masks of no case")
@@ -121,8 +121,10 @@ def _note(both: pd.DataFrame, n_dice: int, constant: bool) -> str:
         said.append("1 pair: no SD, limits of agreement, ICC, slope or CCC")
     elif len(both) == 2:
         said.append("2 pairs: no slope or CCC")
-    if 0 < n_dice < 3:
+    if 0 < len(dice) < 3:
         said.append("no interval of the median Dice of fewer than 3 cases")
+    elif len(dice) and np.ptp(dice) <= _ROUNDING:
+        said.append("all Dice are the same: no interval of their median")
     if constant:
         said.append("all differences are the same: limits without interval")
     cut = int(both["note"].str.contains("cut by the end", regex=False).sum())

@@ -144,4 +144,5 @@ def test_a_medians_interval():
     assert median_interval(10 * values + 3) == pytest.approx((10 * low + 3, 10 * high + 3))
     assert np.isnan(median_interval([1, 2])).all()
     assert np.isnan(median_interval([])).all()
-    assert median_interval([4, 4, 4]) == (4, 4)
+    assert np.isnan(median_interval([4, 4, 4])).all()
+    assert np.isnan(median_interval([0, 0, 0])).all()

@@ -590,3 +590,16 @@ def test_segmentations_without_bones_are_refused(tmp_path, cli):
     refused = cli("compare-segmentations", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out")
     assert refused.status == 3
     assert "holds any bone" in refused.err
+
+
+def test_a_bone_missed_in_every_case_has_no_interval_of_width_0(tmp_path, cli):
+    """Three of three missed does not show that the median is 0 between 0 and 0."""
+    folder(tmp_path / "a", {f"c{n}": skeleton(1) for n in range(3)})
+    without = skeleton(1)
+    without = without.with_data(np.where(without.data == BY_NAME["L3"].id, 0, without.data))
+    folder(tmp_path / "b", {f"c{n}": without for n in range(3)})
+    assert cli("validate", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out").status == 0
+    row = read(tmp_path / "out", "agreement").set_index("bone").loc["L3"]
+    assert (row.n, row.n_missed, row.median_dice) == (0, 3, 0)
+    assert np.isnan([row.median_dice_low, row.median_dice_high]).all()
+    assert "all Dice are the same" in row.note
