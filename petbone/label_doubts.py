@@ -8,7 +8,7 @@ that is merely bad can give one, too.
 from __future__ import annotations
 
 from collections.abc import Collection
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,10 @@ SYMMETRIC = 0.7
 OTHER_KIND = 0.5
 """Of what is bone in both maps: where more lies on bones of another kind, labels may be of another table."""
 ROUNDING_MM = 0.1
+SLID = 0.6
+"""Of a level (middle of a vertebra to the next one): parts of a skeleton that move farther along each other
+between two scans than this are not named alike in both."""
+_FEWEST = 3
 _LISTED = 4
 _LEFT = tuple(n for n, bone in BY_ID.items() if bone.side == "left")
 _TWIN = {n: BY_NAME[BY_ID[n].name.replace("left", "right")].id for n in _LEFT}
@@ -83,6 +87,44 @@ def doubts_of_one(bones: Volume) -> list[str]:
             "labels of another tool (--labels), or is its header wrong?"
         )
     return said
+
+
+def doubts_of_two_scans(first: Volume, second: Volume, cut: Collection[int]) -> list[str]:
+    """What to warn of in label maps (uint8) of two scans of one patient: vertebrae that slid along the ribs.
+
+    Bones that the end of either scan has `cut` have no middle, and tell nothing.
+
+    The patient lies elsewhere in the second scan, but column, ribs and pelvis move together; each by the
+    median of how far its bones have moved along the axis to the head. Where all three are named wrongly alike
+    nothing is seen.
+    """
+    middles = middles_mm(first), middles_mm(second)
+    common = [n for n in middles[0] if n in middles[1] and n not in cut]
+    levels = [n for n in _COLUMN if n in middles[0]]
+    between = [middles[0][one][2] - middles[0][two][2] for one, two in pairwise(levels)]
+    if len(between) < _FEWEST:
+        return []
+    level_mm = float(np.median(np.abs(between)))
+    moved: dict[str, float] = {}
+    for part, fewest, named in (
+        ("vertebrae", _FEWEST, _COLUMN),
+        ("ribs", _FEWEST, tuple(n for n in common if BY_ID[n].group == "ribs")),
+        ("sacrum and hips", 1, tuple(n for n in common if BY_ID[n].group == "pelvis")),
+    ):
+        slid = [middles[1][n][2] - middles[0][n][2] for n in named if n in common]
+        if len(slid) >= fewest:
+            moved[part] = float(np.median(slid))
+    said = [
+        f"{one} against {two} by {abs(moved[one] - moved[two]):.0f} mm"
+        for one, two in combinations(moved, 2)
+        if abs(moved[one] - moved[two]) > SLID * level_mm
+    ]
+    if not said:
+        return []
+    return [
+        f"names seem to be a level off in one of the scans: between the two moved {', '.join(said)} (a level "
+        f"is {level_mm:.0f} mm)"
+    ]
 
 
 def mask_mirrored(first: Volume, second: Volume) -> bool:

@@ -10,7 +10,7 @@ import petbone
 from petbone.anatomy import ALL_BONES, BY_ID, SKELETON_49
 from petbone.errors import InputError
 from petbone.folders import write_tables
-from petbone.label_doubts import doubts_of_one
+from petbone.label_doubts import doubts_of_one, doubts_of_two_scans
 from petbone.lattice import in_order_of
 from petbone.mask_files import OF_A_CASE, read_mask, without_path
 from petbone.pairing import find_images, pair_images
@@ -53,6 +53,9 @@ def read_readings(
                 notes = [*mask.notes, *doubts_of_one(mask.reading.bones)]
                 notes += [] if labels_of(mask.reading.bones) else ["the mask holds no bone"]
                 told += [(case, f"{side}: {note}") for note in notes]
+            cut = one.reading.cut.keys() | two.reading.cut.keys()
+            slid = doubts_of_two_scans(one.reading.bones, two.reading.bones, cut)
+            told += [(case, note) for note in slid]
             if in_order_of(two.reading.bones, one.reading.bones.grid) is not None:
                 told.append((case, "both masks are on one grid: are they of two scans?"))
             inputs[case] = {"first": one.facts, "second": two.facts}

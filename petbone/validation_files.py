@@ -15,7 +15,7 @@ from petbone.anatomy import ALL_BONES, BY_NAME
 from petbone.errors import InputError
 from petbone.folders import write_tables
 from petbone.io import read_ct
-from petbone.label_doubts import doubts, doubts_of_one
+from petbone.label_doubts import doubts, doubts_of_one, doubts_of_two_scans
 from petbone.lattice import in_order_of, share_outside
 from petbone.mask_files import OF_A_CASE, ReadMask, grid_in_words, read_mask, without_path
 from petbone.metrics import Ruler
@@ -248,7 +248,8 @@ def _repeats(
 def _doubts_of_readings(one: Reading, two: Reading, one_scan: bool, asked: tuple[int, ...]) -> list[str]:
     if one_scan:
         return doubts(one.bones, two.bones, asked, ("first reading", "second reading"))
-    return ["it is on another grid than the first, so of another scan: volumes are compared, without Dice"]
+    said = ["it is on another grid than the first, so of another scan: volumes are compared, without Dice"]
+    return said + doubts_of_two_scans(one.bones, two.bones, one.cut.keys() | two.cut.keys())
 
 
 def _worst(

@@ -603,3 +603,28 @@ def test_a_bone_missed_in_every_case_has_no_interval_of_width_0(tmp_path, cli):
     assert (row.n, row.n_missed, row.median_dice) == (0, 3, 0)
     assert np.isnan([row.median_dice_low, row.median_dice_high]).all()
     assert "all Dice are the same" in row.note
+
+
+def test_names_off_by_a_level_between_two_scans_are_said(tmp_path, cli):
+    """Vertebrae of the second scan are named one too low, and so lie where the ribs do not."""
+    names = [f"T{n}" for n in range(5, 11)]
+
+    def trunk(off: int, origin_mm: tuple[float, float, float]) -> Volume:
+        data = np.zeros((20, 12, 60), np.uint8, order="F")
+        for n in range(6):
+            k = 50 - 8 * n
+            data[8:12, 4:8, k : k + 4] = BY_NAME[f"T{5 + n + off}"].id
+            data[2:5, 4:8, k : k + 3] = BY_NAME[f"rib_left_{5 + n}"].id
+            data[15:18, 4:8, k : k + 3] = BY_NAME[f"rib_right_{5 + n}"].id
+        return Volume(data, Grid(data.shape, affine(np.eye(3), (3.0, 3.0, 3.0), origin_mm)), Unit.LABEL)
+
+    first = folder(tmp_path / "a", {"x": trunk(0, (-30.0, 0.0, 0.0))})
+    for off in (0, 1):
+        second = folder(tmp_path / f"b{off}", {"x": trunk(off, (-21.0, 5.0, 300.0))})
+        asked = ("--bones", ",".join(names))
+        done = cli("compare-segmentations", first, second, "-o", tmp_path / f"out{off}", *asked)
+        assert done.status == 0
+        assert ("vertebrae against ribs by 24 mm" in done.out) == bool(off)
+        done = cli("validate", first, first, "--repeat", second, "-o", tmp_path / f"v{off}", *asked)
+        assert done.status == 0
+        assert ("vertebrae against ribs by 24 mm" in done.out) == bool(off)

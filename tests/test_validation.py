@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import affine
+from conftest import affine, rotation
 from petbone.anatomy import BY_NAME
-from petbone.label_doubts import doubts, doubts_of_one
+from petbone.label_doubts import doubts, doubts_of_one, doubts_of_two_scans
 from petbone.lattice import in_order_of
 from petbone.readings import Reading, readings_of, repeat_table, rows_of_readings
 from petbone.validation import (
@@ -497,3 +497,65 @@ def test_repeatability_by_hand():
     assert families.loc["vertebral_column", ["bones", "n", "n_one_only"]].tolist() == [2, 3, 3]
     assert families.loc["lumbar_spine", "note"] == "no pair that is in both masks and not cut"
     assert told.missing["what"].tolist() == ["file", "bone", "bone", "bone"]
+
+
+def trunk(matrix: np.ndarray, levels_off: dict[str, int]) -> Volume:
+    """T1 to L5, ribs, sacrum and hips, 25 mm a level; `levels_off`: of which group, by how many."""
+    data = np.zeros((40, 20, 100), np.uint8)
+
+    def put(i: int, k: int, name: str) -> None:
+        data[i : i + 4, 8:12, k : k + 3] = BY_NAME[name].id
+
+    column = [f"T{n}" for n in range(1, 13)] + [f"L{n}" for n in range(1, 6)]
+    for n in range(17):
+        if 0 <= n + levels_off.get("spine", 0) < 17:
+            put(18, 92 - 5 * n, column[n + levels_off.get("spine", 0)])
+    for n in range(1, 13):
+        if 1 <= n + levels_off.get("ribs", 0) <= 12:
+            put(8, 97 - 5 * n, f"rib_left_{n + levels_off.get('ribs', 0)}")
+            put(28, 97 - 5 * n, f"rib_right_{n + levels_off.get('ribs', 0)}")
+    for i, name in ((18, "sacrum"), (10, "hip_left"), (26, "hip_right")):
+        put(i, 4, name)
+    return Volume(data, Grid(data.shape, matrix), Unit.LABEL)
+
+
+@pytest.mark.parametrize(
+    ("off", "said"),
+    [
+        ({}, []),
+        ({"spine": 1}, ["vertebrae against ribs by 25 mm", "vertebrae against sacrum and hips by 25 mm"]),
+        ({"ribs": -1}, ["vertebrae against ribs by 25 mm", "ribs against sacrum and hips by 25 mm"]),
+        ({"ribs": 1, "spine": 1}, ["vertebrae against sacrum", "ribs against sacrum and hips by 25 mm"]),
+    ],
+)
+def test_levels_that_slide_between_two_scans_are_doubted(off, said):
+    """The patient lies elsewhere in the second scan, which alone is no reason for doubt."""
+    first = trunk(affine(np.eye(3), (4.0, 4.0, 5.0), (-80.0, -40.0, 0.0)), {})
+    second = trunk(affine(np.eye(3), (4.0, 4.0, 5.0), (-71.0, -33.0, 412.0)), off)
+    found = doubts_of_two_scans(first, second, ())
+    assert len(found) == bool(said)
+    for words in said:
+        assert words in found[0]
+
+
+def test_patients_who_lie_turned_are_not_doubted():
+    first = trunk(affine(np.eye(3), (4.0, 4.0, 5.0), (-80.0, -40.0, 0.0)), {})
+    for degrees in (-8.0, 8.0):
+        second = trunk(affine(rotation(degrees), (4.0, 4.0, 5.0), (10.0, 30.0, -200.0)), {})
+        assert doubts_of_two_scans(first, second, ()) == []
+
+
+def test_cut_bones_do_not_slide():
+    """Hips of which one scan shows the upper end alone have their middles elsewhere."""
+    matrix = affine(np.eye(3), (4.0, 4.0, 5.0), (-80.0, -40.0, 0.0))
+    first, data = trunk(matrix, {}), trunk(matrix, {}).data.copy()
+    for name in ("hip_left", "hip_right"):
+        data[data == BY_NAME[name].id] = 0
+        data[30:34, 2:6, 30:50] = BY_NAME["hip_left"].id
+        data[4:8, 2:6, 30:50] = BY_NAME["hip_right"].id
+    second = first.with_data(data)
+    hips = (BY_NAME["hip_left"].id, BY_NAME["hip_right"].id)
+    assert doubts_of_two_scans(first, second, ())
+    assert doubts_of_two_scans(first, second, hips) == []
+    assert doubts_of_two_scans(first, first.with_data(np.zeros_like(data)), ()) == []
+    assert doubts_of_two_scans(first.with_data(np.zeros_like(data)), first, ()) == []
