@@ -69,7 +69,9 @@ def doubts(
 
 
 def doubts_of_one(bones: Volume) -> list[str]:
-    """What to warn of in a label map (uint8) by itself: left bones on the right, vertebrae upside down."""
+    """What to warn of in a label map (uint8) by itself: left bones on the right, vertebrae upside down, the
+    sternum behind them.
+    """
     middles = middles_mm(bones)
     said = []
     pairs = [(n, _TWIN[n]) for n in _LEFT if n in middles and _TWIN[n] in middles]
@@ -85,6 +87,13 @@ def doubts_of_one(bones: Volume) -> list[str]:
         said.append(
             f"{rising} of {len(steps)} vertebrae lie above the one that should be above them: are its "
             "labels of another tool (--labels), or is its header wrong?"
+        )
+    thoracic = [middles[n][1] for n in _COLUMN if n in middles and BY_ID[n].group == "thoracic_spine"]
+    sternum = middles.get(BY_NAME["sternum"].id)
+    if thoracic and sternum is not None and sternum[1] < min(thoracic) - ROUNDING_MM:
+        said.append(
+            "the sternum lies behind the vertebrae: are front and back of the map swapped, or is its header "
+            "wrong?"
         )
     return said
 

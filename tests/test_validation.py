@@ -559,3 +559,14 @@ def test_cut_bones_do_not_slide():
     assert doubts_of_two_scans(first, second, hips) == []
     assert doubts_of_two_scans(first, first.with_data(np.zeros_like(data)), ()) == []
     assert doubts_of_two_scans(first.with_data(np.zeros_like(data)), first, ()) == []
+
+
+@pytest.mark.parametrize("turn", [np.eye(3), rotation(8.0)])
+def test_a_sternum_behind_the_vertebrae_is_doubted(turn):
+    """Front and back swapped leave left and right, and the order of the levels, as they are."""
+    volume = trunk(affine(turn, (4.0, 4.0, 5.0), (-80.0, -40.0, 0.0)), {})
+    data = volume.data.copy()
+    data[18:22, 17:19, 60:80] = BY_NAME["sternum"].id
+    assert doubts_of_one(volume.with_data(data)) == []
+    (said,) = doubts_of_one(volume.with_data(data[:, ::-1].copy()))
+    assert said.startswith("the sternum lies behind the vertebrae")
