@@ -26,12 +26,16 @@ _TOOLS = {"petbone": "petbone", "totalsegmentator": "TotalSegmentator", "moose":
 
 @dataclass(frozen=True, eq=False)
 class ReadMask:
-    """A mask as it was read: petbone's labels, which tool seems to have made it, and what there is to say."""
+    """A mask as it was read: petbone's labels, which tool seems to have made it, and what there is to say.
+
+    `nameable`: labels of the bones that its table of labels has a name for.
+    """
 
     reading: Reading
     facts: dict[str, Any]
     maker: str  # empty: nothing says that a tool made it
     notes: tuple[str, ...]
+    nameable: frozenset[int]
 
 
 def read_mask(path: Path, labels: str | None, flag: str = "") -> ReadMask:
@@ -50,6 +54,7 @@ def read_mask(path: Path, labels: str | None, flag: str = "") -> ReadMask:
         facts | {"labels": table.name},
         maker_of(path, scan),
         (*scan.warnings, *table.notes(scan.volume)),
+        frozenset(table.mapping.values()),
     )
 
 

@@ -27,7 +27,15 @@ from petbone.resample import resample
 from petbone.steps import Steps
 from petbone.surfaces import Definition
 from petbone.validation import PAPER_BONES, TOLERANCE_MM, Masks, Study, Worst, rows_of_case
-from petbone.validation_notes import merged, of_absent, of_found, of_lacking, of_makers, of_same_files
+from petbone.validation_notes import (
+    merged,
+    of_absent,
+    of_found,
+    of_lacking,
+    of_makers,
+    of_same_files,
+    of_unnamed,
+)
 from petbone.validation_tables import (
     SEED,
     agreement_table,
@@ -107,7 +115,9 @@ def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[
         for n, pair in enumerate(pairing.pairs, start=1):
             case, both = pair.case, _both(pair, options)
             masks = _on_one_grid(pair, both, options)
-            rows += rows_of_case(masks, options.asked, options.border)
+            found_here = rows_of_case(masks, options.asked, options.border)
+            rows += found_here
+            told += [(case, note) for note in of_unnamed(found_here, both[1].nameable)]
             told += [
                 (case, f"{side}: {note}")
                 for side, mask in zip(("reference", "prediction"), both, strict=True)

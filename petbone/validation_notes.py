@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import pandas as pd
 
+from petbone.anatomy import BY_NAME
 from petbone.validation import LOST, UNSEEN
 
 _LISTED = 4
@@ -58,6 +59,18 @@ def _listed(rows: pd.DataFrame) -> str:
     names = [f"{bone} of {case}" for bone, case in zip(rows["bone"], rows["case"], strict=True)]
     more = f" and {len(names) - _LISTED} more: see the notes of single cases" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
+
+
+def of_unnamed(rows: Sequence[Mapping[str, Any]], nameable: Collection[int]) -> list[str]:
+    """Bones that a prediction could not but miss, since its labels have no name for them."""
+    names = [row["bone"] for row in rows if row["found"] == "missed"]
+    names = [name for name in names if BY_NAME[name].id not in nameable]
+    if not names:
+        return []
+    return [
+        f"the labels of the prediction have no {', '.join(names)}, which counts as missed (Dice 0): to leave "
+        "out what its tool does not segment name the others with --bones"
+    ]
 
 
 def of_absent(overlap: pd.DataFrame, left: Sequence[str]) -> list[str]:

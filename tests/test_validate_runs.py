@@ -628,3 +628,18 @@ def test_names_off_by_a_level_between_two_scans_are_said(tmp_path, cli):
         done = cli("validate", first, first, "--repeat", second, "-o", tmp_path / f"v{off}", *asked)
         assert done.status == 0
         assert ("vertebrae against ribs by 24 mm" in done.out) == bool(off)
+
+
+def test_bones_that_the_labels_of_a_tool_do_not_have_are_said(tmp_path, cli):
+    whole = skeleton(1)
+    folder(tmp_path / "a", {"x": renamed(whole, {"sternum": "mandible"})})
+    table = tmp_path / "own.csv"
+    table.write_text(
+        "label,name\n" + "".join(f"{BY_NAME[n].id},{n}\n" for n in (*NAMES, "rib_left_7", "rib_right_7"))
+    )
+    folder(tmp_path / "b", {"x": renamed(whole, {"L3": ""})})
+    asked = ("--bones", "mandible,L3,T7", "--labels-predicted", table)
+    done = cli("validate", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", *asked)
+    assert done.status == 0
+    assert "note: x: the labels of the prediction have no mandible, which counts as missed" in done.out
+    assert set(read(tmp_path / "out", "overlap").query("found == 'missed'")["bone"]) == {"mandible", "L3"}
