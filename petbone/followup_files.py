@@ -19,7 +19,7 @@ from petbone.case import CaseResult, PetResult
 from petbone.change_words import was_moved
 from petbone.comparison import Comparison, rule_differences
 from petbone.errors import InputError, ResourceError
-from petbone.folders import MARK, write_json
+from petbone.folders import MARK, write_json, write_table
 from petbone.io import PetOptions, read_labels, read_pet
 from petbone.pipeline import TRACERS, versions
 from petbone.places import labels_of
@@ -359,18 +359,14 @@ def write_comparison(
         with steps("write"):
             for tracer in result.tracers:
                 suffix = f"_{tracer.tracer}" if len(result.tracers) > 1 else ""
-                _write_table(tracer.hotspots, folder / f"hotspot_changes{suffix}.csv")
-                _write_table(tracer.bones, folder / f"bone_changes{suffix}.csv")
-                _write_table(tracer.indices, folder / f"index_changes{suffix}.csv")
-            _write_table(result.motions, folder / "motions.csv")
+                write_table(tracer.hotspots, folder / f"hotspot_changes{suffix}.csv")
+                write_table(tracer.bones, folder / f"bone_changes{suffix}.csv")
+                write_table(tracer.indices, folder / f"index_changes{suffix}.csv")
+            write_table(result.motions, folder / "motions.csv")
             (folder / "compare.html").write_text(render(result, provenance), encoding="utf-8")
         write_json(provenance | {"steps": steps.records}, folder / MARK)
     except OSError as error:
         raise ResourceError(f"the results cannot be written: {error.strerror}") from error
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, float_format="%.6g")
 
 
 def _provenance(result: Comparison, sources: tuple[Path, Path], own_limits: bool) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def read_study(files: StudyFiles, options: StudyOptions, steps: Steps) -> tuple[
     told += [*repeats.told, *doubts_of_ct]
     # What seems mistaken comes before what is merely missing.
     notes = [*of_makers(makers), *of_same_files(inputs), *merged(told), *of_lacking(lacking)]
-    notes += [*of_absent(overlap, left), *of_found(overlap), *passed_over]
+    notes += [*of_absent(overlap, left), *of_found(overlap, pd.DataFrame(rows)), *passed_over]
     with steps("tables"):
         agreement = agreement_table(overlap, sum(what == "file" for _, _, what in lacking))
         repeat = repeat_table(repeats.rows)

@@ -34,8 +34,12 @@ def of_lacking(lacking: Sequence[tuple[str, str, str]]) -> list[str]:
     return said
 
 
-def of_found(overlap: pd.DataFrame) -> list[str]:
-    """Which bones one side alone holds, which are cut, and which the prediction could not see."""
+def of_found(overlap: pd.DataFrame, whole: pd.DataFrame) -> list[str]:
+    """Which bones one side alone holds, which are cut, and which one side could not see.
+
+    `whole`: the table before bones that no mask holds were left out; where the reference ends before them
+    they are said.
+    """
     said = []
     for found, words in (
         ("missed", "missed by the prediction (Dice 0)"),
@@ -49,7 +53,8 @@ def of_found(overlap: pd.DataFrame) -> list[str]:
         (UNSEEN, "the reference reaches out of the prediction's field, so Dice and volume are too low"),
         (LOST, "the prediction reaches out of the reference's field, and what lies there is not counted"),
     ):
-        rows = overlap[overlap["note"].str.contains(part, regex=False)]
+        table = whole if part == LOST else overlap
+        rows = table[table["note"].str.contains(part, regex=False)]
         if len(rows):
             said.append(f"{words}: {_listed(rows)}")
     return said

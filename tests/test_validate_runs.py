@@ -195,6 +195,11 @@ def test_what_the_reference_has_no_field_for_is_said(tmp_path, cli):
     assert note["L3"] == "100 % of the prediction is outside of the reference's field, so not counted"
     assert "outside" not in note["rib_left_7"]
     assert "note: the prediction reaches out of the reference's field" in done.out
+    every = ("-o", tmp_path / "every", "--resample", "--bones", "all")
+    done = cli("validate", tmp_path / "a", tmp_path / "b", *every)
+    assert "L3" not in set(read(tmp_path / "every", "overlap")["bone"])
+    (said,) = [line for line in done.out.splitlines() if "reaches out of the reference's field" in line]
+    assert "L3 of x" in said
 
 
 def test_scans_of_other_places_are_refused_with_resample_too(tmp_path, cli):
