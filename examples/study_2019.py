@@ -16,6 +16,7 @@ else is the paper's: patients, shapes and all that it does not print are made up
     counts.csv        those counts, a row per patient and bone
 
 *Masks.* Each bone has a block of layers of 36 x 26 voxels of 2 x 2 x 2.5 mm (10 mm3), in petbone's labels.
+The blocks lie upon each other as the bones do, that of the sternum in front.
 Its voxels are numbered row by row, and a mask is a run of numbers: whole slabs and a broken layer at each
 end. The reader's are 0 to n, the network's s to s + m with s = n - shared, so that volumes and overlap are
 what was chosen. A second mask of the same CT begins at the same voxel.
@@ -74,6 +75,9 @@ BONES = (
 )
 """The paper does not say the side of its rib 7. Between two CTs: 5 to 6 % for vertebrae and ribs, at most 3 %
 else."""
+
+
+UPWARDS = ("sacrum", "L3", "rib_left_7", "T7", "sternum")
 
 
 @dataclass(frozen=True)
@@ -149,17 +153,20 @@ def layers(counts: Counts) -> int:
 def masks_of(patient: int, studied: dict[str, Counts]) -> dict[str, Volume]:
     """The five maps of one patient (0 to 45)."""
     thick = {name: layers(counts) for name, counts in studied.items()}
-    shape = (PLANE[0] + 2 * MARGIN, PLANE[1] + 2 * MARGIN, sum(thick.values()) + MARGIN * (len(thick) + 1))
+    height = sum(thick.values()) + MARGIN * (len(thick) + 1)
+    shape = (PLANE[0] + 2 * MARGIN, 2 * PLANE[1] + 3 * MARGIN, height)
     # The last axis slowest, so that a run of numbers is a run of layers.
     maps = {folder: np.zeros(shape[::-1], np.uint8) for folder in FOLDERS}
     low = MARGIN
-    for name, counts in studied.items():
+    for name in UPWARDS:
+        counts = studied[name]
+        back = MARGIN if name != "sternum" else 2 * MARGIN + PLANE[1]
         manual, shared = int(counts.manual[patient]), int(counts.shared[patient])
         for folder, labels in maps.items():
             start = 0 if folder.startswith("manual") else manual - shared
             run = np.zeros(thick[name] * PLANE[0] * PLANE[1], np.uint8)
             run[start : start + int(getattr(counts, folder)[patient])] = BY_NAME[name].id
-            block = labels[low : low + thick[name], MARGIN:-MARGIN, MARGIN:-MARGIN]
+            block = labels[low : low + thick[name], back : back + PLANE[1], MARGIN:-MARGIN]
             block[...] = run.reshape(block.shape)
         low += thick[name] + MARGIN
     matrix = np.diag([*VOXEL_MM, 1.0])

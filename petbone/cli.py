@@ -421,11 +421,11 @@ def _case(files: Any, options: Any, output: Path, overwrite: bool, quiet: bool, 
 
     with _steps(quiet, verbose) as steps, new_folder(output, overwrite) as folder:
         result = run_case(files, options, steps)
-        import pandas as pd  # paid for while files are read
-
-        from petbone.results import write_case
+        from petbone.results import write_case  # its packages were imported while files were read
 
         write_case(result, folder, steps)
+    import pandas as pd
+
     for warning in result.warnings:
         _say(f"note: {warning}", quiet)
     for pet in result.all_pets:

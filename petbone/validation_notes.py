@@ -19,8 +19,14 @@ def merged(notes: Sequence[tuple[str, str]]) -> list[str]:
     cases: dict[str, list[str]] = {}
     for case, sentence in notes:
         cases.setdefault(sentence, []).append(case)
-    named = ((", ".join(filter(None, dict.fromkeys(some))), words) for words, some in cases.items())
+    named = ((_some(list(filter(None, dict.fromkeys(some)))), words) for words, some in cases.items())
     return [f"{names}: {words}" if names else words for names, words in named]
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few, and how many more."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
 
 
 def of_lacking(lacking: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -30,7 +36,7 @@ def of_lacking(lacking: Sequence[tuple[str, str, str]]) -> list[str]:
         cases = [case for case, where, kind in lacking if (where, kind) == (side, what)]
         kind = "second reading" if what == "first reading" else "case"
         number = f"{len(cases)} {kind}{'s' if len(cases) > 1 else ''}"
-        said.append(f"{number} without a {side} mask, not compared: {', '.join(cases)}")
+        said.append(f"{number} without a {side} mask, not compared: {_some(cases)}")
     return said
 
 
@@ -62,8 +68,7 @@ def of_found(overlap: pd.DataFrame, whole: pd.DataFrame) -> list[str]:
 
 def _listed(rows: pd.DataFrame) -> str:
     names = [f"{bone} of {case}" for bone, case in zip(rows["bone"], rows["case"], strict=True)]
-    more = f" and {len(names) - _LISTED} more: see the notes of single cases" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    return _some(names) + (": see the notes of single cases" if len(names) > _LISTED else "")
 
 
 def of_unnamed(rows: Sequence[Mapping[str, Any]], nameable: Collection[int]) -> list[str]:

@@ -425,10 +425,14 @@ def test_provenance_shows_hashes_and_no_path():
 
 
 def test_one_case_says_that_it_judges_nothing():
-    _, page = page_of(study_of(overlap_table(["only"], FIVE)), {})
+    html, page = page_of(study_of(overlap_table(["only"], FIVE)), {})
+    assert "No bone has two pairs of volumes, so there are no limits of agreement to draw" in page.words
+    assert "Bland-Altman plot of" not in html
     assert page.words.startswith("Validation of segmentations – petbone")
     assert "1 case, 5 bones." in page.words
     assert "too few pairs to judge T7, L3, sacrum, rib_left_7 and sternum" in page.words
+    _, page = page_of(study_of(overlap_table(["only"], ALL)), {})
+    assert "widest limits of" not in page.words
 
 
 def test_all_bones_show_one_of_each_group_and_open_the_others():

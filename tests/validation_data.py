@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from petbone.anatomy import BONES, BY_NAME, STANDARD_VOLUME_ML
-from petbone.bland_altman import bland_altman, proportional_bias
+from petbone.bland_altman import proportional_bias
 from petbone.metrics import Ruler
 from petbone.validation import (
     AGREEMENT_COLUMNS,
@@ -18,6 +18,7 @@ from petbone.validation import (
     Study,
     Worst,
 )
+from petbone.validation_tables import limits
 from petbone.volume import Grid, Unit, Volume
 
 FIVE = ("T7", "L3", "sacrum", "rib_left_7", "sternum")
@@ -95,22 +96,7 @@ def agreement_table(overlap: pd.DataFrame) -> pd.DataFrame:
                 "median_nsd_2mm": both["nsd_2mm"].median(),
             }
         if len(both) > 1:
-            found = bland_altman(predicted, reference)
-            percent = bland_altman(predicted, reference, "percent")
-            row |= {
-                "bias_ml": found.bias,
-                "bias_low_ml": found.bias_interval[0],
-                "bias_high_ml": found.bias_interval[1],
-                "sd_ml": found.sd,
-                "loa_low_ml": found.low,
-                "loa_low_ci_low_ml": found.low_interval[0],
-                "loa_low_ci_high_ml": found.low_interval[1],
-                "loa_high_ml": found.high,
-                "loa_high_ci_low_ml": found.high_interval[0],
-                "loa_high_ci_high_ml": found.high_interval[1],
-                "bias_percent": percent.bias,
-                "loa_low_percent": percent.low,
-                "loa_high_percent": percent.high,
+            row |= limits(predicted.to_numpy(float), reference.to_numpy(float)) | {
                 "icc_2_1": 0.912,
                 "icc_2_1_low": 0.8,
                 "icc_2_1_high": 0.96,

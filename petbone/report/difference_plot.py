@@ -82,7 +82,8 @@ def difference_plot(
     top, bottom = TOP + STRIP * bool(len(extra)), HEIGHT - BOTTOM - STRIP * bool(len(missed))
     ends = [_number(agreement, key) for key in ("bias_ml", "loa_low_ml", "loa_high_ml")]
     wide = [_number(agreement, key) for key in ("loa_low_ci_low_ml", "loa_high_ci_high_ml")]
-    y_of = Scale(*_span([0.0, *difference, *_known(ends)], _known(wide)), bottom, top)
+    shown = [0.0, *difference, *_known(ends)] if len(both) else [-1.0, 1.0]
+    y_of = Scale(*_span(shown, _known(wide)), bottom, top)
     points = [
         Point(x_of(m), y_of(d), f"{case}: {_ml(p)} predicted, {_ml(r)} reference, {_signed(d)} mL")
         for case, m, d, p, r in zip(

@@ -263,15 +263,20 @@ def _paper(study: Study) -> Table:
 
 
 def _plot_groups(overlap: pd.DataFrame, seen: pd.DataFrame) -> list[PlotGroup]:
-    """All plots of a few bones; of many, for each group the bone whose limits are widest in percent."""
+    """All plots of a few bones; of many, for each group the bone whose limits are widest in percent.
+
+    None where no bone has limits of agreement: single points would show nothing.
+    """
+    if seen["loa_low_ml"].isna().all():
+        return []
     rows_of = {str(bone): rows for bone, rows in overlap.groupby("bone", sort=False)}
     none = overlap.iloc[:0]
-    plots, widths = {}, {}
+    plots, widths = {}, {}  # by bone; of those without limits the one with the most pairs comes first
     for record in seen.to_dict("records"):
         bone = str(record["bone"])
         plots[bone] = difference_plot(bone, rows_of.get(bone, none), record)
         width = float(record["loa_high_percent"]) - float(record["loa_low_percent"])
-        widths[bone] = -math.inf if math.isnan(width) else width
+        widths[bone] = (-math.inf if math.isnan(width) else width, int(record["n"]))
     if len(plots) <= PLOTS_IN_SIGHT:
         return [PlotGroup("", "", tuple(plots.values()), ())]
     groups: dict[str, list[str]] = {}
@@ -282,7 +287,8 @@ def _plot_groups(overlap: pd.DataFrame, seen: pd.DataFrame) -> list[PlotGroup]:
     for name, bones in groups.items():
         widest = max(bones, key=widths.__getitem__)
         others = tuple(plots[bone] for bone in bones if bone != widest)
-        why = f"widest limits of {len(bones)} bones, in % of their volume" if others else ""
+        has_limits = others and widths[widest][0] > -math.inf
+        why = f"widest limits of {len(bones)} bones, in % of their volume" if has_limits else ""
         found.append(PlotGroup(name, why, (plots[widest],), others))
     return found
 
