@@ -94,7 +94,7 @@ def _compute(work: Callable[[], object], theirs: int, large: int) -> NoReturn:
 
 
 def _handed_over(answer: object, large: int) -> bytes:
-    """What goes through the pipe; large arrays go into memory that both processes see, a page at least apart."""
+    """What goes through the pipe; large arrays go into memory that both processes see, page by page."""
     ends = [0]
 
     def aside(buffer: pickle.PickleBuffer) -> bool:
