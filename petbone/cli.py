@@ -47,7 +47,7 @@ from petbone.cli_validate import compare_segmentations, validate
 from petbone.cli_validate_hotspots import validate_hotspots
 
 GARBAGE_OBJECTS = 100_000
-"""New objects after which Python looks for cycles to free. With its usual 700 it looks some hundred times while
+"""New objects after which Python looks for cycles to free. With its usual 700 it looks hundreds of times while
 packages are imported, whose objects all stay."""
 
 app = typer.Typer(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import petbone
+from petbone.beside import beside
 from petbone.bone_motion import bone_motions
 from petbone.case import CaseResult, Skeleton
 from petbone.errors import InputError, ResourceError, UsageError
@@ -26,6 +28,7 @@ from petbone.pipeline import (
     versions,
 )
 from petbone.places import middles_mm
+from petbone.report.backdrop import backdrop
 from petbone.steps import Steps, available_memory_gb
 from petbone.volume import Grid, Volume
 
@@ -124,13 +127,23 @@ def _examination(
     guesses = [guess for pet in pets if pet.suv for guess in pet.suv.assumptions]
     if skeleton.confidence is not None:
         guesses += skeleton.notes  # the network's names are a guess, and it says which are unsure
-    for pet in pets:
-        index, guess = _chosen(indices, tracer_of(pet), wanted)
-        how = How(index, options.align, options.psf_mm, options.processes)
-        result, notes = measure(pet, ct, skeleton, indices, how, steps)
-        results.append(result)
-        guesses += [guess] if guess else []
-        warnings += [f"{result.tracer}: {note}" for note in notes] if several else notes
+    drawn = partial(
+        backdrop,
+        None if ct is None else ct.volume,
+        skeleton.bones,
+        [(tracer_of(pet), pet.volume) for pet in pets],
+        options.processes,
+    )
+    with beside(drawn, processes=options.processes) as drawing:
+        for pet in pets:
+            index, guess = _chosen(indices, tracer_of(pet), wanted)
+            how = How(index, options.align, options.psf_mm, options.processes)
+            result, notes = measure(pet, ct, skeleton, indices, how, steps)
+            results.append(result)
+            guesses += [guess] if guess else []
+            warnings += [f"{result.tracer}: {note}" for note in notes] if several else notes
+        with steps("pictures"):
+            behind = drawing()
     warnings = list(dict.fromkeys([*guesses, *warnings]))
     return CaseResult(
         ct=None if ct is None else ct.volume,
@@ -158,6 +171,7 @@ def _examination(
             "steps": steps.records,
         },
         candidates=skeleton.candidates,
+        backdrop=behind,
     )
 
 

@@ -14,9 +14,10 @@ from petbone.burden import REGION_COLUMNS, region_table
 from petbone.case import CaseResult, PetResult
 from petbone.followup import Together, together
 from petbone.report import tables, tracers
+from petbone.report.backdrop import CT_WINDOW_HU, suv_max_shown
 from petbone.report.page import environment
 from petbone.report.privacy import facts, plain
-from petbone.report.scene import CT_WINDOW_HU, Scene, scene, suv_max_shown
+from petbone.report.scene import Scene, scene
 from petbone.report.tables import Column, Table, is_missing, shown
 from petbone.volume import Volume
 
