@@ -28,17 +28,18 @@ LARGE_BYTES = 1 << 20
 
 
 def beside(
-    work: Callable[[], T], fork: bool = HAS_FORK, processes: int = 2
+    work: Callable[[], T], fork: bool = HAS_FORK, processes: int = 2, nice: int = 0
 ) -> AbstractContextManager[Callable[[], T]]:
     """Begins `work`; what the ``with`` is given waits for its result, or raises what it raised.
 
     `work` changes nothing but what it returns, which can be pickled. What is not finished at the end of the
     body is given up. Should its process be killed, the work is done here. With `processes` 1 nothing goes on
-    beside: the work is done here, when its result is asked for.
+    beside: the work is done here, when its result is asked for. `nice` (0 to 19): how far it
+    lets others go first, where there are more than cores; for short work whose result is asked for last.
     """
     if processes == 1:
         return nullcontext(cache(work))
-    return _in_a_process(work) if fork else _in_a_thread(work)
+    return _in_a_process(work, nice) if fork else _in_a_thread(work)
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def _in_a_thread(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
 
 
 @contextmanager
-def _in_a_process(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
+def _in_a_process(work: Callable[[], T], nice: int) -> Iterator[Callable[[], T]]:
     ours, theirs = os.pipe()
     large = os.memfd_create("petbone")
     with warnings.catch_warnings():
@@ -56,7 +57,7 @@ def _in_a_process(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
-        _compute(work, theirs, large)
+        _compute(work, theirs, large, nice)
     os.close(theirs)
     found: list[T] = []
 
@@ -79,10 +80,11 @@ def _in_a_process(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
         os.waitpid(child, 0)
 
 
-def _compute(work: Callable[[], object], theirs: int, large: int) -> NoReturn:
+def _compute(work: Callable[[], object], theirs: int, large: int, nice: int) -> NoReturn:
     """The life of the child."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C our maker hears, and ends us
+        os.nice(nice)
         try:
             answer = _handed_over((work(), None), large)
         except Exception as error:

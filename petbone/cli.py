@@ -47,7 +47,7 @@ from petbone.cli_validate import compare_segmentations, validate
 from petbone.cli_validate_hotspots import validate_hotspots
 
 GARBAGE_OBJECTS = 100_000
-"""New objects after which Python looks for cycles to free. With its usual 700 it looks hundreds of times while
+"""New objects after which Python looks for cycles to free. With its usual 700 it looks hundreds of times as
 packages are imported, whose objects all stay."""
 
 app = typer.Typer(
@@ -426,7 +426,7 @@ def _case(files: Any, options: Any, output: Path, overwrite: bool, quiet: bool, 
 
     with _steps(quiet, verbose) as steps, new_folder(output, overwrite) as folder:
         result = run_case(files, options, steps)
-        from petbone.results import write_case  # its packages were imported while files were read
+        from petbone.results import write_case  # imported while files were read
 
         write_case(result, folder, steps)
     import pandas as pd

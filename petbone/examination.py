@@ -134,7 +134,7 @@ def _examination(
         [(tracer_of(pet), pet.volume) for pet in pets],
         options.processes,
     )
-    with beside(drawn, processes=options.processes) as drawing:
+    with beside(drawn, processes=options.processes, nice=10) as drawing:
         for pet in pets:
             index, guess = _chosen(indices, tracer_of(pet), wanted)
             how = How(index, options.align, options.psf_mm, options.processes)

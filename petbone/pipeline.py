@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,9 +74,10 @@ def run_case(
         cts = [started.enter_context(_reading_ct(one, options.processes)) for one in every]
         pool = started.enter_context(ThreadPoolExecutor())
         reading = [_reading(one, ct, pool) for one, ct in zip(every, cts, strict=True)]
-        # What measures takes as long to import as files take to be unpacked, which needs no Python.
+        # What measures and writes takes as long to import as files take to be unpacked, which needs no Python.
         from petbone.examination import all_indices, examined
 
+        import_module("petbone.results")
         chosen = all_indices(options)
         scans = [scan() for scan in reading]
     return examined(every, scans, options, chosen, steps, load)
