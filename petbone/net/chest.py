@@ -1,8 +1,8 @@
 """How one chest differs from another: edges of the sternum, front ends of the ribs, and the twelfth ribs.
 
 What the real chest scan showed that the bodies lack (decision 0018). The mesh of the sternum holds the costal
-cartilage too, and the bodies part them in one plane; each rib ends in one place; rib 12 is short and always lies the
-same. Here all of it is drawn for each sample, in standard coordinates, and worked out where the voxels are few.
+cartilage too, and the bodies part them in one plane; each rib ends in one place; rib 12 is short and always
+lies the same. Here all of it is drawn for each sample, in standard coordinates.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ FADE_MM = 4.0  # over which a cut passes, as wide as a voxel of the coarse net
 class ChestMarks:
     """Where in an anatomy the chest may be changed.
 
-    `half_mm` (Z,) is half the width of the sternum without cartilage at each z voxel; empty without a sternum. `ends_mm`
-    (256, 3) are front ends of ribs by label, `forward` (256, 3) unit vectors that go on from there, `gap_mm` (256,) from
-    the end to the cartilage; NaN where there is none. `joint_mm` and `tip_mm` (2, 3) are of ribs 12, left and right.
+    `half_mm` (Z,) is half the width of the sternum without cartilage at each z voxel; empty without a
+    sternum. `ends_mm` (256, 3) are front ends of ribs by label, `forward` (256, 3) unit vectors that go on
+    from there, `gap_mm` (256,) from the end to the cartilage; NaN where there is none. `joint_mm`
+    and `tip_mm` (2, 3) are of ribs 12, left and right.
     """
 
     half_mm: npt.NDArray[np.float32]
@@ -49,7 +50,7 @@ class ChestMarks:
     tip_mm: F64
 
     def places_mm(self) -> F64:
-        """Places (n, 3) where a chest differs: ends of ribs, edges of the sternum where ribs meet it, ribs 12."""
+        """Places (n, 3) where chests differ: ends of ribs, edges of the sternum, ribs 12."""
         ends = self.ends_mm[np.isfinite(self.ends_mm).all(1)]
         inner = ends * [0.25, 1.0, 1.0]
         middles = (self.joint_mm + self.tip_mm) / 2
@@ -96,8 +97,8 @@ class ChestMarks:
 
 
 def _half_width(sternum: F64, anatomy: Anatomy) -> npt.NDArray[np.float32]:
-    """Half the width of the sternum (Z,): the least within `WAIST_MM` of a height, since where cartilage meets it the
-    mesh is wider; its top and its lower end are drawn to measure."""
+    """Half the width of the sternum (Z,): the least within half of `WAIST_MM` of a height, since where
+    cartilage meets it the mesh is wider; its top and its lower end are set to usual widths."""
     if not len(sternum):
         return np.zeros(0, np.float32)
     length, step = anatomy.labels.shape[2], anatomy.spacing_mm
@@ -120,8 +121,8 @@ def _half_width(sternum: F64, anatomy: Anatomy) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Turn:
-    """How a rib 12 lies beside that of the anatomy: steeper in the wall of the body, rolled, out of the wall (degrees),
-    and factors of its length and thickness."""
+    """How a rib 12 lies beside that of the anatomy: steeper in the wall of the body, rolled, out of the wall
+    (degrees), and factors of its length and thickness."""
 
     steeper_deg: float
     roll_deg: float
@@ -132,10 +133,10 @@ class Turn:
 
 @dataclass(frozen=True, eq=False)
 class Chest:
-    """How a sample's chest differs. `wider_mm` is added to half the sternum's width, in a wave; None leaves the
-    sternum as the anatomy has it. `longer_mm` (256,) by label: ribs go on that far into their cartilage, or end that
-    much earlier; `end_cortex` is the share of compact bone in what was added. `lowest` are ribs 12, left and right,
-    None for those that lie as in the anatomy."""
+    """How a sample's chest differs. `wider_mm` is added to half the sternum's width, and a wave of `wave_mm`;
+    None leaves the sternum as the anatomy has it. `longer_mm` (256,) by label: ribs go on that far into their
+    cartilage, or end that much earlier; `end_cortex` is the share of compact bone in what was added. `lowest`
+    are ribs 12, left and right, None for those that lie as in the anatomy."""
 
     wider_mm: float | None = None
     wave_mm: float = 0.0
@@ -146,8 +147,8 @@ class Chest:
 
 
 def draw_chest(rng: np.random.Generator) -> Chest:
-    """Draw every number of a sample's chest. A tenth have the sternum, a third the ends of ribs, and two fifths each rib
-    12 of the anatomy itself."""
+    """Draw every number of a sample's chest. A tenth have the sternum, a third the ends of ribs, and two
+    fifths each rib 12 of the anatomy itself."""
     wider = float(rng.uniform(-2, 6)) if rng.random() < 0.9 else None
     wave, phase = float(rng.uniform(0, 2.5)), float(rng.uniform(0, 6.28))
     longer = np.zeros(256)
@@ -169,8 +170,8 @@ def draw_chest(rng: np.random.Generator) -> Chest:
 
 
 def _matrix(turn: Turn, way: F64) -> F64:
-    """(3, 3) by which the way from the joint to a place in the anatomy's rib becomes that in the sample's; `way` leads
-    from joint to tip."""
+    """(3, 3) by which the way from the joint to a place in the anatomy's rib becomes that in the sample's;
+    `way` leads from joint to tip."""
     along = way / np.linalg.norm(way)
     across = np.cross(along, [0.0, 0.0, 1.0])
     across /= np.linalg.norm(across)
@@ -200,7 +201,7 @@ def beyond_sternum(chest: Chest, marks: ChestMarks, anatomy: Anatomy, standard: 
 
 
 def beyond_ends(chest: Chest, marks: ChestMarks, label: Tensor, standard: Tensor) -> Tensor:
-    """How far places lie beyond where their own rib ends, mm, in the ribs that end early; elsewhere far below 0."""
+    """How far places lie beyond where their own rib ends, mm; far below 0 but in ribs that end early."""
     cut = np.where(chest.longer_mm < 0, -chest.longer_mm, np.nan)
     table = torch.from_numpy(np.column_stack([marks.ends_mm, cut])).float().to(standard.device)
     mine = table[label.long()].movedim(-1, 0)
@@ -210,8 +211,8 @@ def beyond_ends(chest: Chest, marks: ChestMarks, label: Tensor, standard: Tensor
 
 @dataclass(frozen=True, eq=False)
 class Added:
-    """What becomes rib of cartilage: flat `index` (n,) of the voxels, their `label`, by how many mm the new rib
-    goes on beyond them, and how deep they lie in the bridge from the old end to the cartilage."""
+    """What becomes rib: flat `index` (n,) of the voxels, their `label`, by how many mm the new rib goes on
+    beyond them, and how deep they lie in the bridge from the old end to the cartilage."""
 
     index: Tensor
     label: Tensor
@@ -220,7 +221,7 @@ class Added:
 
 
 def added_ribs(chest: Chest, marks: ChestMarks, near: Tensor, standard: Tensor) -> Added | None:
-    """Which of the voxels `near` (mask: in or beside cartilage) belong to ribs that go on; None without any."""
+    """Which voxels of the mask `near` (in or by cartilage) belong to ribs that go on; None without any."""
     labels = [n for n in FRONT_RIBS if chest.longer_mm[n] > 0 and np.isfinite(marks.gap_mm[n])]
     if not labels or not bool(near.any()):
         return None
@@ -250,7 +251,7 @@ def added_ribs(chest: Chest, marks: ChestMarks, near: Tensor, standard: Tensor) 
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """Where to look a rib 12 up: flat `index` (n,) of voxels round it and `standard` (3, n) mm in the anatomy."""
+    """Where to look a rib 12 up: flat `index` (n,) of voxels round it, their `standard` (3, n) places."""
 
     label: int
     index: Tensor

@@ -266,14 +266,14 @@ class FineSynthesizer(Synthesizer):
     def _with_added_ribs(
         self, scene: Scene, depth: Tensor, label: Tensor, tissue: Tensor, standard: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Depth and label with the ribs that go on into their cartilage, whose depth is that in the cartilage."""
+        """Depth and label with the ribs that go on: their depth is that in the cartilage."""
         cartilage = (tissue == Tissue.CARTILAGE)[None, None].float()
         near = (nnf.max_pool3d(cartilage, 5, 1, 2)[0, 0] > 0) & (depth < 2)
         added = added_ribs(scene.chest, self._marks[scene.anatomy], near, standard)
         if added is None:
             return depth, label
         step, scale = scene.spacing_mm, float(scene.scale.mean())
-        # A cube's part of cartilage tells how deep its surface lies; what is whole is a voxel deeper each time.
+        # The part of a cube that is cartilage tells where its surface lies; what is whole lies deeper.
         smooth = nnf.avg_pool3d(cartilage, 3, 1, 1, count_include_pad=False)
         inner = 1 - nnf.max_pool3d(1 - cartilage, 3, 1, 1)
         core = 1 - nnf.max_pool3d(1 - inner, 3, 1, 1)

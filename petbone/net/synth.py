@@ -96,9 +96,7 @@ class Synthesizer:
         patient = self._patient_mm(scene)
         standard = self._standard_mm(scene, patient)
         cortex, spongiosa, outside, label, tissue = self._look_up(scene, standard)
-        cortex, spongiosa, label, tissue = self._with_chest(
-            scene, cortex, spongiosa, label, tissue, standard
-        )
+        cortex, spongiosa, label, tissue = self._with_chest(scene, cortex, spongiosa, label, tissue, standard)
         for absent in (*scene.absent, *((59, 60) if scene.drop_arms else ())):
             here = label == absent
             cortex, spongiosa = cortex.masked_fill(here, 0), spongiosa.masked_fill(here, 0)
