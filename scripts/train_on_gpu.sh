@@ -6,7 +6,8 @@
 # BODIES is a folder of scripts/pack_bodies.py. WORK keeps the bodies and the runs, so that the same command with the
 # same seed goes on where it stopped. OUT gets bones.safetensors, with both new nets, and new_coarse and
 # new_fine.safetensors, each with the packaged other one (benchmarks/segmentation.py tells which is best), and both logs.
-# MINUTES are those of the training; the rest takes about one more. Needs python with torch, numpy, scipy, safetensors.
+# MINUTES are those of all of it: the training gets what unpacking (half a minute on 16 cores) and the end leave.
+# Needs python with torch, numpy, scipy, safetensors.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bodies=$1 work=$2 minutes=$3 seed=$4 out=$5
@@ -19,13 +20,14 @@ if [ ! -e "$work/unpacked" ]; then
     --jobs "$(nproc)"
   touch "$work/unpacked"
 fi
-echo "bodies: $SECONDS s"
+train=$("$python3" -c "print(max(0.2, round($minutes - $SECONDS / 60 - 0.7, 2)))")
+echo "bodies: $SECONDS s, training: $train minutes"
 sed "s/^seed = .*/seed = $seed/" configs/train_synthetic.toml > "$work/train.toml"
 # Samples are rendered on the GPU: processes that render fine patches beside it made a step four times as slow.
 "$python3" scripts/train_bones.py "$work/train.toml" --anatomies "$work/anatomy" --out "$work/coarse" \
-  --minutes "$minutes" --workers 0 --start-from "$start" &
+  --minutes "$train" --workers 0 --start-from "$start" &
 coarse=$!
-"$python3" scripts/train_fine.py --cache "$work/anatomy_fine" --out "$work/fine" --minutes "$minutes" \
+"$python3" scripts/train_fine.py --cache "$work/anatomy_fine" --out "$work/fine" --minutes "$train" \
   --workers 0 --batch 4 --seed "$seed" --rate 2e-3 --start-from "$start" &
 fine=$!
 # What one net has learned is kept where the other failed.
