@@ -18,8 +18,8 @@ STEP_MM = 2.0
 
 
 def chest() -> Anatomy:
-    """A sternum that is 16 mm wide at either side where no cartilage meets it and 26 where it does, a rib that
-    ends before its cartilage, and a rib 12 of 40 mm."""
+    """A sternum that is 16 mm wide at either side where no cartilage meets it and 26 where it does; a rib
+    that ends before its cartilage; and a rib 12 of 40 mm."""
     anatomy = tiny_anatomy()
     shape = (80, 60, 70)
     labels, cortex, tissue = (np.zeros(shape, np.uint8) for _ in range(3))
