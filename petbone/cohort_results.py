@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import io
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,25 +11,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 import petbone
 from petbone.burden import BONE_COLUMNS, DEFINITIONS, HOTSPOT_COLUMNS
 from petbone.cohort_case import DONE, Record
+from petbone.cohort_page import write_page
+from petbone.cohort_review import write_quality
 from petbone.cohort_table import CohortRow, CohortTable
+from petbone.done_case import DoneCase, done_case
 from petbone.errors import ResourceError
 from petbone.folders import MARK, harmless, write_json
 from petbone.indices import COLUMNS as INDEX_COLUMNS
 from petbone.pipeline import versions
+from petbone.typed_table import TypedTable
 
 TABLES = {"bones": BONE_COLUMNS, "hotspots": HOTSPOT_COLUMNS, "indices": INDEX_COLUMNS}
 _TEXT = {
+    *("case", "tracer"),
     *("name", "side", "group", "status", "cut_by", "bone", "other_bones", "flags"),
     *("index", "unit", "operator", "bones", "reference", "note"),
 }
 _WHOLE = {"id", "hotspot", "hotspot_count", "connectivity", "flagged_hotspots"}
-_ROWS_AT_ONCE = 20_000  # of a Parquet file: what is held in memory
 
 _MEANINGS = {
     "case": "the case's name in the table of the cohort, and that of its folder",
@@ -82,12 +80,15 @@ def write_cohort(
         with tempfile.TemporaryDirectory(prefix=".tables-", suffix=".part", dir=output) as text:
             part = Path(text)
             checked = _write_tables(rows, table.kept, records, part, output)
+            write_quality(table, checked, part, output)
             failed = [[one.case, one.step, one.error] for one in checked if one.state == "failed"]
             _write_csv(part / "failures.csv", ["case", "step", "error"], failed)
             _write_csv(
                 part / "cohort_dictionary.csv", ["column", "table", "unit", "meaning"], dictionary(table.kept)
             )
-            write_json(_provenance(table, checked, told), part / MARK)
+            provenance = _provenance(table, checked, told)
+            write_json(provenance, part / MARK)
+            write_page(provenance, part)
             for path in sorted(part.iterdir()):
                 path.replace(output / path.name)
     except OSError as error:
@@ -105,7 +106,7 @@ def _write_tables(
     checked = []
     with ExitStack() as open_tables:
         tables = {
-            name: open_tables.enter_context(_Table(part, name, columns, kept))
+            name: open_tables.enter_context(TypedTable(part, name, _typed(["case", "tracer", *columns], kept)))
             for name, columns in TABLES.items()
         }
         for record in records:
@@ -113,7 +114,8 @@ def _write_tables(
                 checked.append(_failed(record, output))
                 continue
             try:
-                found = list(_read_case(output / "cases" / record.case, record))
+                folder = output / "cases" / record.case
+                found = list(_read_case(done_case(folder, record.provenance_sha256)))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 why = f"its folder was changed while the cohort ran ({type(error).__name__}); run again"
                 checked.append(replace(record, state="failed", step="tables", error=why))
@@ -134,80 +136,22 @@ def _failed(record: Record, output: Path) -> Record:
     return replace(record, error=f"{record.error} (cases/{record.case} is of an earlier run and in no table)")
 
 
-def _read_case(folder: Path, record: Record) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
+def _read_case(case: DoneCase) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
     """Name, tracer and rows of each table of a case. Raises ValueError for files other than were written."""
-    told = json.loads((folder / DONE).read_text(encoding="utf-8"))["files"]
-    if told[MARK] != record.provenance_sha256:
-        raise ValueError("results of another run")
-    summary = json.loads(_read_as_written(folder, "summary.json", told))
-    tracers = [str(pet["tracer"]) for pet in summary["pets"]]
+    tracers = [str(pet["tracer"]) for pet in case.json("summary.json")["pets"]]
     for tracer in tracers:
         suffix = f"_{tracer}" if len(tracers) > 1 else ""
         for name, columns in TABLES.items():
-            text = _read_as_written(folder, f"{name}{suffix}.csv", told).decode("utf-8")
-            reader = csv.DictReader(io.StringIO(text, newline=""))
-            lines = list(reader)
-            if set(reader.fieldnames or ()) != set(columns):
+            lines = case.rows(f"{name}{suffix}.csv")
+            if lines and set(lines[0]) != set(columns):
                 raise ValueError("other columns")
             yield name, tracer, lines
 
 
-def _read_as_written(folder: Path, name: str, told: dict[str, str]) -> bytes:
-    content = (folder / name).read_bytes()
-    if hashlib.sha256(content).hexdigest() != told[name]:
-        raise ValueError("altered")
-    return content
-
-
-class _Table:
-    """A table that is written as CSV and Parquet, row by row. Cells are texts; empty is none."""
-
-    def __init__(self, folder: Path, name: str, columns: Sequence[str], kept: tuple[str, ...]) -> None:
-        names = ["case", "tracer", *columns, *kept]
-        own = [*(["text"] * 2), *(_kind(column) for column in columns), *(["text"] * len(kept))]
-        types = {"text": pa.string(), "whole": pa.int64(), "number": pa.float64()}
-        self._kinds = own
-        self._schema = pa.schema([(n, types[kind]) for n, kind in zip(names, own, strict=True)])
-        self._file = (folder / f"{name}.csv").open("w", encoding="utf-8", newline="")
-        self._csv = csv.writer(self._file, lineterminator="\n")
-        self._csv.writerow(names)
-        self._parquet = pq.ParquetWriter(folder / f"{name}.parquet", self._schema)
-        self._rows: list[list[str]] = []
-
-    def add(self, cells: list[str]) -> None:
-        """One row, in the order of the columns."""
-        pairs = zip(cells, self._kinds, strict=True)
-        self._csv.writerow([harmless(cell) if kind == "text" else cell for cell, kind in pairs])
-        self._rows.append(cells)
-        if len(self._rows) >= _ROWS_AT_ONCE:
-            self._flush()
-
-    def _flush(self) -> None:
-        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self._kinds)
-        arrays = [
-            pa.array([_value(cell, kind) for cell in column], field.type)
-            for column, kind, field in zip(columns, self._kinds, self._schema, strict=True)
-        ]
-        self._parquet.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
-        self._rows = []
-
-    def __enter__(self) -> _Table:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-        self._parquet.close()
-        self._file.close()
-
-
-def _kind(column: str) -> str:
-    return "text" if column in _TEXT else "whole" if column in _WHOLE else "number"
-
-
-def _value(cell: str, kind: str) -> Any:
-    if cell == "":
-        return None
-    return cell if kind == "text" else float(cell) if kind == "number" else int(float(cell))
+def _typed(columns: Sequence[str], kept: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What the cells of each column are; the user's own are texts."""
+    kinds = [(name, "text" if name in _TEXT else "whole" if name in _WHOLE else "number") for name in columns]
+    return kinds + [(name, "text") for name in kept]
 
 
 def _write_csv(path: Path, names: list[str], rows: Sequence[Sequence[str]]) -> None:

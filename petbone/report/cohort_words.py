@@ -1,0 +1,100 @@
+"""What the page of a cohort says in words: who progressed, which scans not to trust, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import pandas as pd
+
+from petbone.report.privacy import plain
+from petbone.report.tables import called, is_missing
+
+VERDICT_WORDS = {"ok": "trust", "warn": "look", "bad": "do not trust"}
+COURSES = ("progressed", "mixed", "unchanged", "regressed", "not judged")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A case or a patient with its reason; `doubt` is what speaks against it."""
+
+    name: str
+    href: str
+    why: str
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The top of the page. `followed`: patients with two examinations, None where there is no follow-up."""
+
+    sentences: tuple[str, ...]
+    followed: int | None
+    progressed: tuple[Named, ...]
+    untrusted: tuple[Named, ...]
+    to_look_at: tuple[Named, ...]
+
+
+def link(case: object) -> str:
+    """Where the page of a case lies, seen from that of the cohort."""
+    return f"cases/{quote(str(case), safe='')}/report.html"
+
+
+def headline(
+    cases: int, failed: int, verdicts: Mapping[str, tuple[str, str]], followup: pd.DataFrame | None
+) -> Headline:
+    """The words; `verdicts` are, by case, the verdict and its reasons."""
+    count = {word: sum(verdict == word for verdict, _ in verdicts.values()) for word in VERDICT_WORDS}
+    followed = None if followup is None else int(followup["patient"].nunique())
+    progressed = () if followup is None else tuple(_progressed(followup, verdicts))
+    named = {
+        word: tuple(Named(called(c), link(c), plain(why)) for c, (v, why) in verdicts.items() if v == word)
+        for word in ("warn", "bad")
+    }
+    sentences = [f"{_cases(cases)}: {len(verdicts)} done, {failed} failed."]
+    if verdicts:
+        sentences.append(
+            f"Of those done {count['ok']} are to be trusted, {count['warn']} to be looked at, and {count['bad']} "
+            "not to be trusted."
+        )
+    if followed:
+        patients = "1 patient" if followed == 1 else f"{followed} patients"
+        sentences.append(f"Of {patients} examined again {len(progressed)} progressed.")
+    return Headline(tuple(sentences), followed, progressed, named["bad"], named["warn"])
+
+
+def _cases(number: int) -> str:
+    return "1 case" if number == 1 else f"{number} cases"
+
+
+def _progressed(followup: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -> list[Named]:
+    """Patients with a comparison in which they progressed, once each, by the latest of these."""
+    rows = followup[followup["course"] == "progressed"]
+    found = []
+    for patient, own in rows.groupby("patient", sort=False):
+        last = own.sort_values("days", kind="stable").to_dict("records")[-1]
+        said = f"{last['tracer']}, {_days(last)}: {plain(last['why'])}" if last.get("why") else ""
+        bad = [case for case in (last["case_1"], last["case_2"]) if verdicts.get(case, ("",))[0] == "bad"]
+        doubt = f"{' and '.join(map(called, bad))}: not to be trusted" if bad else ""
+        found.append(Named(called(patient), link(last["case_2"]), said, doubt))
+    return found
+
+
+def _days(row: Mapping[str, object]) -> str:
+    against = "the first" if row.get("against") == "first" else "the one before"
+    days = row.get("days")
+    return f"against {against}" if is_missing(days) else f"{float(str(days)):.0f} days after {against}"
+
+
+def flow(cases: int, failed: int, verdicts: Sequence[str]) -> tuple[tuple[str, int, str], ...]:
+    """CSS class, number and words of each box of the flow of cases."""
+    count = {word: list(verdicts).count(word) for word in VERDICT_WORDS}
+    return (
+        ("in", cases, "in the table"),
+        ("done", len(verdicts), "done"),
+        ("failed", failed, "failed"),
+        ("ok", count["ok"], "to be trusted"),
+        ("warn", count["warn"], "warned: look at them"),
+        ("bad", count["bad"], "warned: not to be trusted"),
+    )
