@@ -214,9 +214,11 @@ def _of_place(
         return [replace(check, tracer=str(pet["tracer"])) for check in checks]
     length, interval = float(whole[0]["shift_mm"]), float(whole[0]["shift_uncertainty_mm"])
     note = f"the PET lies {length:.1f} ± {interval:.1f} mm off the CT, its voxel is {voxel_mm:.1f} mm"
-    least = _judged("pet_to_ct_mm", max(length - interval, 0.0), note, voxel_mm)
+    surely = _judged("pet_to_ct_mm", max(length - interval, 0.0), note, voxel_mm)
     known = pet.get("alignment") or {}
-    first = replace(least, value=length)
+    first = replace(surely, value=length)
+    if first.verdict == "ok" and first.bad is not None and length + interval > first.bad:
+        first = replace(first, verdict="", note=f"{note}: too unsure to judge")
     if known.get("far") and not known.get("applied"):
         first = replace(first, verdict="bad", note=f"{note}: farther than patients move")
     bones = [row for row in rows if row["name"] != "whole"]

@@ -18,7 +18,7 @@ from petbone.repeatability import published_limits
 from petbone.report import tables
 from petbone.report.box_chart import BoxChart
 from petbone.report.case import TRACER_NAMES, Card, provenance_rows
-from petbone.report.cohort_words import COURSES, VERDICT_WORDS, flow, headline, link
+from petbone.report.cohort_words import COURSES, VERDICT_WORDS, Named, flow, headline, link
 from petbone.report.heat_map import HeatMap, heat_map, views
 from petbone.report.page import environment
 from petbone.report.privacy import plain
@@ -86,11 +86,15 @@ class FollowSection:
 def render(cohort: CohortTables, provenance: Mapping[str, Any]) -> str:
     """The page for `cohort`, complete in itself: no script or image from elsewhere, no path, no date."""
     verdicts = _verdicts(cohort.quality)
-    failed = len(cohort.failures)
-    total = len(verdicts) + failed
+    failed = [
+        Named(called(row["case"]), "", plain(f"{row['step']}: {row['error']}"))
+        for row in cohort.failures.to_dict("records")
+    ]
+    total = len(verdicts) + len(failed)
     tracers = list(dict.fromkeys(cohort.indices["tracer"]))
-    top = headline(total, failed, verdicts, _filled_table(cohort.followup))
+    top = headline(total, len(failed), verdicts, _filled_table(cohort.followup))
     grouped = dict(cohort.groups or {})
+    comparisons, alike = _comparisons(cohort.comparisons)
     hidden = ("provenance_sha256", "columns_kept", "notes")
     return (
         environment()
@@ -98,14 +102,17 @@ def render(cohort: CohortTables, provenance: Mapping[str, Any]) -> str:
         .render(
             title="Cohort",
             top=top,
-            flow=flow(total, failed, [verdict for verdict, _ in verdicts.values()]),
+            flow=flow(total, len(failed), [verdict for verdict, _ in verdicts.values()]),
             failures=_failures(cohort.failures),
+            failed=failed,
             sections=[_tracer(n, tracer, cohort, grouped) for n, tracer in enumerate(tracers, 1)],
             views=views() if tracers else (),
             pairs=_pairs(cohort),
             follow=_follow(cohort.followup, verdicts),
-            comparisons=_comparisons(cohort.comparisons),
+            comparisons=comparisons,
+            alike=alike,
             checks=_checks(cohort.quality),
+            meanings=[(limit.title, limit.why) for limit in CHECKS.values()],
             cases=_cases(cohort.quality, verdicts),
             outliers=_outliers(cohort.indices, verdicts),
             far=FAR,
@@ -291,11 +298,11 @@ def _pair(
     }
     compared = int(total["bones_compared"])
     cards = (
-        Card("patients", str(rows["case"].nunique()), detail=f"examined with {first} and {second}"),
+        Card("cases", str(rows["case"].nunique()), detail=f"examined with {first} and {second}"),
         Card(
             "bones judged alike",
             GAP if math.isnan(figures["agreement_percent"]) else f"{figures['agreement_percent']:.1f} %",
-            detail=f"of {compared} bones that both saw and searched, all patients together",
+            detail=f"of {compared} bones that both saw and searched, all cases together",
         ),
         Card(
             "positive agreement",
@@ -306,7 +313,7 @@ def _pair(
         Card(
             "median Dice of hotspots",
             shown(rows["dice"].median(), 2),
-            detail=f"of {int(rows['dice'].notna().sum())} patients with hotspots",
+            detail=f"of {int(rows['dice'].notna().sum())} cases with hotspots",
         ),
     )
     of_pair = concordance[(concordance["tracer_1"] == tracers[0]) & (concordance["tracer_2"] == tracers[1])]
@@ -315,9 +322,9 @@ def _pair(
             title, unit, {"": [(called(c), float(v)) for c, v in zip(rows["case"], rows[name]) if not math.isnan(v)]}
         )
         for name, title, unit in (
-            ("agreement_percent", "bones judged alike, per patient", "%"),
-            ("positive_agreement", "positive agreement of bones, per patient", ""),
-            ("dice", "Dice of the hotspots, per patient", ""),
+            ("agreement_percent", "bones judged alike, per case", "%"),
+            ("positive_agreement", "positive agreement of bones, per case", ""),
+            ("dice", "Dice of the hotspots, per case", ""),
             ("suv_max_rho", "rank correlation of SUVmax of matched hotspots", ""),
         )
         if rows[name].notna().any()
@@ -326,7 +333,7 @@ def _pair(
         f"pair{number}",
         (first, second),
         cards,
-        (("hotspots", _parts(spots, words)), ("bones with a hotspot", _parts(positive, words))),
+        (("hotspots of either tracer; those in both count in each", _parts(spots, words)), ("bones with a hotspot", _parts(positive, words))),
         tuple(charts),
         _pair_bones(of_pair, tracers),
     )
@@ -463,11 +470,16 @@ def _follow_table(rows: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -
 # Groups
 
 
-def _comparisons(table: pd.DataFrame | None) -> Table | None:
-    """The comparisons, with whatever columns they have."""
+def _comparisons(table: pd.DataFrame | None) -> tuple[Table | None, list[tuple[str, str]]]:
+    """The comparisons, with whatever columns they have; and what is the same in every row, once."""
     if table is None or table.empty:
-        return None
-    columns = [name for name in table.columns if not table[name].isna().all()]
+        return None, []
+    alike = {
+        str(name): plain(table[name].iloc[0])
+        for name in table.columns
+        if len(table) > 1 and table[name].notna().all() and table[name].nunique() == 1 and name != "tracer"
+    }
+    columns = [name for name in table.columns if name not in alike and not table[name].isna().all()]
     listed = tuple(
         Column(
             str(name),
@@ -488,7 +500,7 @@ def _comparisons(table: pd.DataFrame | None) -> Table | None:
             else:
                 cells.append(_text(value))
         rows.append(Row(tuple(cells)))
-    return Table(listed, tuple(rows))
+    return Table(listed, tuple(rows)), [(name.replace("_", " "), value) for name, value in alike.items()]
 
 
 def _p_value(p: float) -> str:
@@ -510,8 +522,8 @@ def _checks(quality: pd.DataFrame) -> Table:
         Column("median", "median", digits="three", meaning="of the values"),
         Column("worst", "worst", digits="three", meaning="the worst value"),
         Column("case", "of case", digits="text", meaning="the case with the worst value"),
-        Column("limits", "limits", digits="text", meaning="beyond which a case is to be looked at; not trusted"),
-        Column("why", "meaning", digits="text", meaning="what it says, and why these limits"),
+        Column("warn_at", "look if", digits="text", meaning="the limit beyond which a case is to be looked at"),
+        Column("bad_at", "not if", digits="text", meaning="the limit beyond which it is not to be trusted"),
     )
     rows = []
     for name, limit in CHECKS.items():
@@ -525,13 +537,12 @@ def _checks(quality: pd.DataFrame) -> Table:
         unit = f" {limit.unit}" if limit.unit else ""
         cells = (
             Cell(f"{limit.title}{',' if unit else ''}{unit}", limit.title, "text"),
-            Cell("", repr(float(count[1] + 1000 * count[2])), "bar", more=" ".join(map(str, count))),
+            Cell("", repr(float(count[1] + 1000 * count[2])), "text", parts=tuple(zip(_CSS, count, strict=True))),
             *(_number(n, "whole", f"num {word}" if n else "num zero") for n, word in zip(count, _CSS, strict=True)),
             _number(known["value"].median() if len(known) else None),
             _number(None if worst is None else worst["value"]),
             Cell("", "", "text") if worst is None else case_cell(worst["case"]),
-            _text(_limits(name)),
-            _text(limit.why),
+            *(Cell(said, said, "text") for said in _limits(name)),
         )
         rows.append(Row(cells))
     return Table(columns, tuple(rows))
@@ -540,12 +551,11 @@ def _checks(quality: pd.DataFrame) -> Table:
 _CSS = ("ok", "warn", "bad", "none")
 
 
-def _limits(name: str) -> str:
+def _limits(name: str) -> tuple[str, ...]:
     limit = CHECKS[name]
-    sign = "below" if limit.least else "above"
-    voxels = " voxels" if name == "pet_to_ct_mm" else ""
-    words = [f"{sign} {value:g}{voxels}" if value is not None else GAP for value in (limit.warn, limit.bad)]
-    return "; ".join(words)
+    sign = "<" if limit.least else ">"
+    unit = "voxels" if name == "pet_to_ct_mm" else limit.unit
+    return tuple("" if n is None else f"{sign} {n:g} {unit}".strip() for n in (limit.warn, limit.bad))
 
 
 def _cases(quality: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -> Table:

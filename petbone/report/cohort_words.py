@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from petbone.report.case import TRACER_NAMES
 from petbone.report.privacy import plain
 from petbone.report.tables import called, is_missing
 
@@ -60,7 +61,8 @@ def headline(
         )
     if followed:
         patients = "1 patient" if followed == 1 else f"{followed} patients"
-        sentences.append(f"Of {patients} examined again {len(progressed)} progressed.")
+        again = "in a comparison of two of their examinations"
+        sentences.append(f"Of {patients} examined again {len(progressed)} progressed {again}.")
     return Headline(tuple(sentences), followed, progressed, named["bad"], named["warn"])
 
 
@@ -74,7 +76,8 @@ def _progressed(followup: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]])
     found = []
     for patient, own in rows.groupby("patient", sort=False):
         last = own.sort_values("days", kind="stable").to_dict("records")[-1]
-        said = f"{last['tracer']}, {_days(last)}: {plain(last['why'])}" if last.get("why") else ""
+        tracer = TRACER_NAMES.get(str(last["tracer"]), plain(last["tracer"]))
+        said = f"{tracer}, {_days(last)}: {plain(last['why'])}" if last.get("why") else ""
         bad = [case for case in (last["case_1"], last["case_2"]) if verdicts.get(case, ("",))[0] == "bad"]
         doubt = f"{' and '.join(map(called, bad))}: not to be trusted" if bad else ""
         found.append(Named(called(patient), link(last["case_2"]), said, doubt))

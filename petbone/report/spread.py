@@ -15,7 +15,6 @@ from petbone.report.box_chart import (
     BOTTOM,
     FEWEST_FOR_A_BOX,
     LEFT,
-    RIGHT,
     TOP,
     WIDTH,
     ZERO_GAP,
@@ -30,6 +29,7 @@ from petbone.report.tables import called, three
 
 LOGARITHMIC = 20.0
 ROW, ALONE = 40.0, 64.0  # height of a row of several, and of one alone
+ROOM = 128.0  # right of the axis, for counts and medians
 LONGEST = 16  # letters of a name beside the axis
 EDGE = 14.0  # left of the axis where no row has a name
 
@@ -50,7 +50,7 @@ def spread_chart(title: str, unit: str, groups: Mapping[str, Sequence[tuple[str,
     left = LEFT if any(groups) else EDGE
     zero = left if logarithmic and bool((values == 0).any()) else None
     start = left + ZERO_GAP if zero is not None else left
-    x_of = Scale(*_ends(values, positive, logarithmic), start, WIDTH - RIGHT, logarithmic)
+    x_of = Scale(*_ends(values, positive, logarithmic), start, WIDTH - ROOM, logarithmic)
 
     def place(value: float) -> float:
         return left if logarithmic and value <= 0 else x_of(value)
@@ -66,7 +66,7 @@ def spread_chart(title: str, unit: str, groups: Mapping[str, Sequence[tuple[str,
         title=f"{words} (logarithmic)" if logarithmic else words,
         height=bottom + BOTTOM,
         left=start,
-        right=WIDTH - RIGHT,
+        right=WIDTH - ROOM,
         top=TOP,
         bottom=bottom,
         ticks=x_of.ticks(6),

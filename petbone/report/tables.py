@@ -38,7 +38,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One value: its text, what it sorts by, CSS classes, colour of the bone, a small word after it, a link."""
+    """One value: its text, what it sorts by, CSS classes, colour of the bone, a small word after it.
+
+    `href` is where the text leads to; `parts`, CSS classes and their shares, are drawn as a bar.
+    """
 
     text: str
     sort: str = ""
@@ -46,6 +49,7 @@ class Cell:
     swatch: str = ""
     more: str = ""
     href: str = ""
+    parts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
