@@ -17,7 +17,6 @@ from typing import Any
 from petbone.anatomy import LOW_CONFIDENCE, SKELETON_49
 from petbone.report.privacy import plain
 
-COLUMNS = "check value unit limit limit_bad verdict note".split()
 OVERALL = "overall"
 VERDICTS = ("ok", "warn", "bad")
 NAMED = 6
@@ -148,7 +147,7 @@ class Check:
 
     @property
     def cells(self) -> list[str]:
-        """The row of the table, from `COLUMNS`."""
+        """The row of the table, behind case and tracer."""
         unit = CHECKS[self.check].unit if self.check in CHECKS else ""
         numbers = ("" if n is None else f"{n:.6g}" for n in (self.value, self.warn, self.bad))
         value, warn, bad = numbers
@@ -369,9 +368,3 @@ def concordance_rows(facts: CaseFacts, bones: Sequence[Mapping[str, str]]) -> li
 
 
 _OF_A_TRACER = ("suv_max", "suv_mean", "hotspot_count", "hotspot_volume_ml")
-CONCORDANCE_COLUMNS = [
-    *("tracer_1", "tracer_2", "id", "name", "status", "status_2"),
-    *(f"{name}_{n}" for n in (1, 2) for name in _OF_A_TRACER),
-    "concordance",
-]
-"""Of a cohort, a row per case and bone, the tracers by their number."""

@@ -80,11 +80,13 @@ def write_cohort(
         with tempfile.TemporaryDirectory(prefix=".tables-", suffix=".part", dir=output) as text:
             part = Path(text)
             checked = _write_tables(rows, table.kept, records, part, output)
-            write_quality(table, checked, part, output)
+            made = write_quality(table, checked, part, output)
             failed = [[one.case, one.step, one.error] for one in checked if one.state == "failed"]
             _write_csv(part / "failures.csv", ["case", "step", "error"], failed)
             _write_csv(
-                part / "cohort_dictionary.csv", ["column", "table", "unit", "meaning"], dictionary(table.kept)
+                part / "cohort_dictionary.csv",
+                ["column", "table", "unit", "meaning"],
+                dictionary(table.kept) + made,
             )
             provenance = _provenance(table, checked, told)
             write_json(provenance, part / MARK)

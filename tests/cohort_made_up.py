@@ -19,8 +19,8 @@ import pandas as pd
 from petbone.anatomy import BONES, SKELETON_49, STANDARD_VOLUME_ML
 from petbone.burden import BONE_COLUMNS
 from petbone.cohort_page import write_page
-from petbone.cohort_quality import COLUMNS, CONCORDANCE_COLUMNS, CaseFacts, checks_of, judged_together, software_of
-from petbone.followup import AGREEMENT_COLUMNS
+from petbone.cohort_quality import CaseFacts, checks_of, judged_together, software_of
+from petbone.cohort_review import AGREEMENT, CONCORDANCE, QUALITY
 from petbone.repeatability import published_limits, verdict
 
 KEPT = ["arm", "patient", "date"]
@@ -185,7 +185,7 @@ class MadeUp:
             row = {"case": case, "tracer_1": "naf", "tracer_2": "choline", "id": bone.id, "name": bone.name}
             row |= {"status": one.loc[bone.id, "status"], "concordance": words.get(bone.id)}
             self.concordance.append(row)
-        row = dict.fromkeys(AGREEMENT_COLUMNS, 0) | {"case": case, "tracer_1": "naf", "tracer_2": "choline"}
+        row = dict.fromkeys([c.name for c in AGREEMENT], 0) | {"case": case, "tracer_1": "naf", "tracer_2": "choline"}
         counts = {"both": both.sum(), "first_only": first.sum(), "second_only": second.sum()}
         counts["neither"] = seen.sum() - both.sum() - first.sum() - second.sum()
         row |= {f"bones_{key}": int(n) for key, n in counts.items()} | {"bones_compared": int(seen.sum())}
@@ -221,7 +221,7 @@ class MadeUp:
             {"patient": patient, "tracer": "naf", "case_1": before[0], "case_2": now[0]}
             | {"days": now[2] - before[2], "against": "first" if of_first else "previous"}
             | {"total_tlu_g_1": uptake[0], "total_tlu_g_2": uptake[1], "total_tlu_ratio": ratio}
-            | {"total_verdict": said, "new": new, "gone": max(0, count[0] - count[1]), "course": course, "why": why}
+            | {"total_limits": "0.70 to 1.44", "total_verdict": said, "new": new, "gone": max(0, count[0] - count[1]), "course": course, "why": why}
         )
 
 
@@ -234,15 +234,15 @@ def write_made_up(part: Path, patients: int, seed: int = 0, groups: bool = True)
     checks = {facts.case: checks_of(facts) for facts in made.facts}
     software = {facts.case: software_of(facts.provenance) for facts in made.facts}
     quality = [
-        dict(zip(["case", "tracer", *COLUMNS], [c.case, c.tracer, *c.cells], strict=True))
-        for c in judged_together(checks, software)
+        dict(zip([c.name for c in QUALITY], [check.case, check.tracer, *check.cells], strict=True))
+        for check in judged_together(checks, software)
     ]
     tables = {
         "bones": pd.DataFrame(made.bones),
         "indices": pd.DataFrame(made.indices),
         "quality": pd.DataFrame(quality),
-        "concordance": pd.DataFrame(made.concordance, columns=["case", *CONCORDANCE_COLUMNS]),
-        "tracer_agreement": pd.DataFrame(made.agreement, columns=["case", *AGREEMENT_COLUMNS]),
+        "concordance": pd.DataFrame(made.concordance, columns=[c.name for c in CONCORDANCE]),
+        "tracer_agreement": pd.DataFrame(made.agreement, columns=[c.name for c in AGREEMENT]),
     }
     if made.followup:
         tables["followup"] = pd.DataFrame(made.followup)
@@ -265,12 +265,17 @@ def comparisons(indices: pd.DataFrame, own: dict[str, dict[str, str]]) -> pd.Dat
     rows = []
     for (tracer, name), part in indices.groupby(["tracer", "index"], sort=False):
         arms = part["case"].map(lambda case: own[case]["arm"])
-        a, b = (part.loc[arms == arm, "value"] for arm in "AB")
-        row = {"measure": name, "tracer": tracer, "group_by": "arm", "groups": "A, B", "n": f"{len(a)}, {len(b)}"}
-        row |= {"median_1": a.median(), "median_2": b.median(), "test": "Mann-Whitney U", "statistic": 4321.0}
-        row |= {"p": 0.0123 * (len(rows) + 1), "p_adjusted": 0.04 * (len(rows) + 1), "effect": 0.21}
-        row |= {"effect_name": "rank-biserial correlation", "note": "first examinations; Holm over all measures"}
-        rows.append(row)
+        row = {"group_by": "arm", "tracer": tracer, "measure": name, "bone": None, "unit": part["unit"].iloc[0]}
+        for n, arm in enumerate("AB", 1):
+            values = part.loc[arms == arm, "value"]
+            row |= {f"group_{n}": arm, f"n_{n}": len(values), f"median_{n}": values.median()}
+            row |= {f"median_low_{n}": values.quantile(0.45), f"median_high_{n}": values.quantile(0.55)}
+        row |= {"test": "Mann-Whitney", "statistic": 4321.0, "p": 0.0004 * 3 ** len(rows), "p_holm": None}
+        row |= {"effect_name": "rank_biserial", "effect": 0.21, "shift": 1.2, "shift_low": -0.3, "shift_high": 2.2}
+        rows.append(row | {"note": "first examination of each patient; p not adjusted: indices are few"})
+    for bone in BONES[:49]:
+        row = rows[0] | {"bone": bone.name, "measure": "hotspot_volume_ml", "p": 0.02, "p_holm": 0.98}
+        rows.append(row | {"note": "first examination of each patient; p adjusted for 49 bones"})
     return pd.DataFrame(rows)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from petbone.agreement import two_by_two
 from petbone.anatomy import BONES
 from petbone.cohort_quality import CHECKS, OVERALL
 from petbone.outliers import FAR, modified_z_of_logs
-from petbone.repeatability import published_limits
 from petbone.report import tables
 from petbone.report.box_chart import BoxChart
 from petbone.report.case import TRACER_NAMES, Card, provenance_rows
@@ -78,7 +78,6 @@ class FollowSection:
     name: str
     figure: Waterfall | None
     counts: tuple[tuple[str, int], ...]
-    limits: str
     undrawn: int
     table: Table
 
@@ -90,11 +89,11 @@ def render(cohort: CohortTables, provenance: Mapping[str, Any]) -> str:
         Named(called(row["case"]), "", plain(f"{row['step']}: {row['error']}"))
         for row in cohort.failures.to_dict("records")
     ]
-    total = len(verdicts) + len(failed)
+    lost = int(provenance.get("failed", len(failed)))
+    total = int(provenance.get("cases", len(verdicts) + lost))
     tracers = list(dict.fromkeys(cohort.indices["tracer"]))
-    top = headline(total, len(failed), verdicts, _filled_table(cohort.followup))
+    top = headline(total, lost, verdicts, _filled_table(cohort.followup))
     grouped = dict(cohort.groups or {})
-    comparisons, alike = _comparisons(cohort.comparisons)
     hidden = ("provenance_sha256", "columns_kept", "notes")
     return (
         environment()
@@ -102,15 +101,14 @@ def render(cohort: CohortTables, provenance: Mapping[str, Any]) -> str:
         .render(
             title="Cohort",
             top=top,
-            flow=flow(total, len(failed), [verdict for verdict, _ in verdicts.values()]),
+            flow=flow(total, lost, [verdict for verdict, _ in verdicts.values()]),
             failures=_failures(cohort.failures),
             failed=failed,
             sections=[_tracer(n, tracer, cohort, grouped) for n, tracer in enumerate(tracers, 1)],
             views=views() if tracers else (),
             pairs=_pairs(cohort),
             follow=_follow(cohort.followup, verdicts),
-            comparisons=comparisons,
-            alike=alike,
+            comparisons=_comparisons(cohort.comparisons),
             checks=_checks(cohort.quality),
             meanings=[(limit.title, limit.why) for limit in CHECKS.values()],
             cases=_cases(cohort.quality, verdicts),
@@ -176,7 +174,9 @@ def _tracer(number: int, tracer: str, cohort: CohortTables, groups: Mapping[str,
     own, others = [], []
     for name, rows in indices.groupby("index", sort=False):
         note = rows["note"].dropna()
-        (others if len(note) and _of_another(note.iloc[0]) else own).append(_spread(str(name), rows, groups))
+        strange = len(note) > 0 and _of_another(note.iloc[0])
+        said = f"{_index_word(name)}{' (defined for another tracer)' if strange else ''}"
+        (others if strange else own).append(_spread(said, rows, groups))
     bones = cohort.bones[cohort.bones["tracer"] == tracer]
     involved = _involved(bones)
     return TracerSection(
@@ -198,6 +198,10 @@ def _of_another(note: object) -> bool:
 INDEX_WORDS = {"skeletal_suv_mean": "skeletal SUVmean", "skeletal_suv_max": "skeletal SUVmax"}
 
 
+def _index_word(name: object) -> str:
+    return INDEX_WORDS.get(str(name), plain(name))
+
+
 def _spread(name: str, rows: pd.DataFrame, groups: Mapping[str, str]) -> BoxChart:
     known = rows[rows["value"].notna()]
     names = sorted(set(groups.values())) if groups else [""]
@@ -205,7 +209,7 @@ def _spread(name: str, rows: pd.DataFrame, groups: Mapping[str, str]) -> BoxChar
     for case, value in zip(known["case"], known["value"], strict=True):
         parted[groups[case] if groups else ""].append((called(case), float(value)))
     unit = rows["unit"].dropna()
-    return spread_chart(INDEX_WORDS.get(name, plain(name)), str(unit.iloc[0]) if len(unit) else "", parted)
+    return spread_chart(name, str(unit.iloc[0]) if len(unit) else "", parted)
 
 
 def _involved(bones: pd.DataFrame) -> pd.DataFrame:
@@ -373,25 +377,31 @@ def _pair_bones(rows: pd.DataFrame, tracers: tuple[str, str]) -> Table:
 def _follow(followup: pd.DataFrame | None, verdicts: Mapping[str, tuple[str, str]]) -> list[FollowSection]:
     if followup is None or followup.empty:
         return []
-    limits = published_limits()
     found = []
     for n, (tracer, rows) in enumerate(followup.groupby("tracer", sort=False), 1):
         last = _last_against_first(rows)
-        of_patient = limits[tracer].patient.get("tlu_g") if tracer in limits else None
         falls, undrawn = _falls(last)
         course = last["course"].fillna("not judged")
         found.append(
             FollowSection(
                 f"follow{n}",
                 TRACER_NAMES.get(str(tracer), plain(tracer)),
-                drawn(falls, of_patient),
+                drawn(falls, _limits_of(rows)),
                 tuple((word, int((course == word).sum())) for word in COURSES),
-                "" if of_patient is None else plain(limits[tracer].reference),
                 undrawn,
                 _follow_table(rows, verdicts),
             )
         )
     return found
+
+
+def _limits_of(rows: pd.DataFrame) -> tuple[float, float] | None:
+    """The limits of repeatability that the total uptake was judged by, where they are the same for all."""
+    told = set(rows["total_limits"].dropna()) if "total_limits" in rows else set()
+    found = [re.fullmatch(r"([\d.]+) to ([\d.]+)", str(text)) for text in told]
+    if len(found) != 1 or found[0] is None:
+        return None
+    return float(found[0][1]), float(found[0][2])
 
 
 def _last_against_first(rows: pd.DataFrame) -> pd.DataFrame:
@@ -470,37 +480,75 @@ def _follow_table(rows: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -
 # Groups
 
 
-def _comparisons(table: pd.DataFrame | None) -> tuple[Table | None, list[tuple[str, str]]]:
-    """The comparisons, with whatever columns they have; and what is the same in every row, once."""
+@dataclass(frozen=True)
+class GroupSection:
+    """The groups of one column of the user's table compared: indices in sight, bones below."""
+
+    key: str
+    by: str
+    alike: tuple[tuple[str, str], ...]  # what is the same in every row
+    indices: Table | None
+    bones: Table | None
+
+
+def _comparisons(table: pd.DataFrame | None) -> list[GroupSection]:
+    """The comparisons, with whatever columns they have; what is the same in every row is told once."""
     if table is None or table.empty:
-        return None, []
-    alike = {
-        str(name): plain(table[name].iloc[0])
-        for name in table.columns
-        if len(table) > 1 and table[name].notna().all() and table[name].nunique() == 1 and name != "tracer"
-    }
-    columns = [name for name in table.columns if name not in alike and not table[name].isna().all()]
-    listed = tuple(
-        Column(
-            str(name),
-            str(name).replace("_", " "),
-            digits="three" if pd.api.types.is_numeric_dtype(table[name]) else "text",
-        )
-        for name in columns
-    )
-    rows = []
-    for record in table.to_dict("records"):
+        return []
+    of_bone = table["bone"].notna() if "bone" in table else pd.Series(False, table.index)
+    by = table["group_by"] if "group_by" in table else pd.Series("", table.index)
+    found = []
+    for n, (name, rows) in enumerate(table.groupby(by, sort=False), 1):
+        rows = rows.drop(columns="group_by", errors="ignore")
+        names = [column for column in rows if re.fullmatch(r"group_\d+", str(column))]
+        alike = {
+            str(column): plain(rows[column].iloc[0])
+            for column in (*names, "note")
+            if column in rows and rows[column].notna().all() and rows[column].nunique() == 1
+        }
+        rest = rows.drop(columns=list(alike))
+        tables = [_of_groups(rest[part], alike) for part in (~of_bone[rows.index], of_bone[rows.index])]
+        told = tuple((column.replace("_", " "), value) for column, value in alike.items())
+        found.append(GroupSection(f"groups{n}", called(name), told, *tables))
+    return found
+
+
+def _of_groups(rows: pd.DataFrame, alike: Mapping[str, str]) -> Table | None:
+    """A row per comparison; a figure and its interval stand in one cell."""
+    if rows.empty:
+        return None
+    ends = {column: _interval_of(str(column), rows) for column in rows}
+    inner = {end for pair in ends.values() if pair for end in pair}
+    names = [column for column in rows if column not in inner and not rows[column].isna().all()]
+    listed = []
+    for name in names:
+        title = re.sub(r"^(n|median)_(\d+)$", lambda m: f"{m[1]}: {alike.get('group_' + m[2], m[2])}", str(name))
+        numeric = pd.api.types.is_numeric_dtype(rows[name])
+        listed.append(Column(str(name), called(title.replace("_", " ")), digits="three" if numeric else "text"))
+    found = []
+    for record in rows.to_dict("records"):
         cells = []
         for column in listed:
-            value = record[column.name]
-            if column.name in ("p", "p_adjusted") and not is_missing(value):
-                cells.append(Cell(_p_value(float(value)), repr(float(value)), "num"))
+            value, pair = record[column.name], ends[column.name]
+            if column.name in ("p", "p_adjusted", "p_holm", "p_bh") and not is_missing(value):
+                cell = Cell(_p_value(float(value)), repr(float(value)), "num")
             elif column.digits == "three":
-                cells.append(_number(value))
+                cell = _number(value)
+                if pair and not is_missing(record[pair[0]]):
+                    low, high = (three(float(record[end])) for end in pair)
+                    cell = replace(cell, more=f"{low} to {high}", css="num interval")
             else:
-                cells.append(_text(value))
-        rows.append(Row(tuple(cells)))
-    return Table(listed, tuple(rows)), [(name.replace("_", " "), value) for name, value in alike.items()]
+                cell = _text(INDEX_WORDS.get(str(value), value))
+            cells.append(cell)
+        found.append(Row(tuple(cells)))
+    return Table(tuple(listed), tuple(found))
+
+
+def _interval_of(name: str, rows: pd.DataFrame) -> tuple[str, str] | None:
+    """The two columns that hold the interval of a column: shift_low, or median_low_1 of median_1."""
+    stem, number = (m[1], m[2]) if (m := re.fullmatch(r"(.+?)(_\d+)", name)) else (name, "")
+    low, high = f"{stem}_low{number}", f"{stem}_high{number}"
+    return (low, high) if low in rows and high in rows else None
 
 
 def _p_value(p: float) -> str:
@@ -564,11 +612,11 @@ def _cases(quality: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -> Ta
     columns = (
         Column("case", "case", digits="text", meaning="name of the case, leads to its page"),
         Column("verdict", "verdict", digits="text", meaning="trust, look, or do not trust"),
+        Column("note", "reasons", digits="text", meaning="every check past a limit, the worst first"),
         *(
             Column(name, CHECKS[name].title, CHECKS[name].unit, "three", meaning=CHECKS[name].why)
             for name in present
         ),
-        Column("note", "reasons", digits="text", meaning="every check past a limit, the worst first"),
     )
     # The worst of several PETs: by verdict, then by value.
     order = {"bad": 3, "warn": 2, "ok": 1}
@@ -585,7 +633,7 @@ def _cases(quality: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -> Ta
     rows = []
     for case, (verdict, note) in verdicts.items():
         own = [cells_of.get((case, name), Cell(GAP, "", "num gap")) for name in present]
-        cells = (case_cell(case), _verdict_cell(verdict), *own, _text(note))
+        cells = (case_cell(case), _verdict_cell(verdict), _text(note), *own)
         rows.append((-order.get(verdict, 0), Row(cells)))
     rows.sort(key=lambda pair: pair[0])
     return Table(columns, tuple(row for _, row in rows))
@@ -613,11 +661,11 @@ def _outliers(indices: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) ->
     for (case, tracer), rows in far.groupby(["case", "tracer"], sort=False):
         ordered = rows.sort_values("z", key=lambda z: -z.abs(), kind="stable").to_dict("records")
         first = ordered[0]
-        others = ", ".join(f"{INDEX_WORDS.get(r['index'], r['index'])} ({r['z']:.1f})" for r in ordered[1:])
+        others = ", ".join(f"{_index_word(r['index'])} ({r['z']:.1f})" for r in ordered[1:])
         cells = (
             case_cell(case),
             _text(TRACER_NAMES.get(str(tracer), tracer)),
-            _text(INDEX_WORDS.get(first["index"], first["index"])),
+            _text(_index_word(first["index"])),
             _number(first["value"]),
             _text(first["unit"]),
             _number(first["median"]),
