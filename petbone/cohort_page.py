@@ -37,8 +37,8 @@ def _table(part: Path, name: str, columns: Sequence[str] | None = None) -> pd.Da
     file = pq.ParquetFile(part / f"{name}.parquet")
     names = file.schema_arrow.names
     wanted = [names.index(column) for column in columns or dict.fromkeys(names)]
-    table = file.read().select(wanted)
-    return table.to_pandas()
+    table: pd.DataFrame = file.read().select(wanted).to_pandas()
+    return table
 
 
 def _read(part: Path, name: str) -> pd.DataFrame | None:

@@ -49,7 +49,7 @@ CHECKS = {
         1.0,
         2.0,
         "how far the PET as a whole lies off the CT. Limits are one and two voxels of the PET (its longest "
-        "edge), and count only past the 95 % interval of the measurement: within a voxel lie usual pairs, and "
+        "edge), and count only past the 95 % interval of the measurement: usual pairs lie within a voxel, and "
         "two voxels are as much as a rib is thick, so that uptake is given to a neighbour or to no bone",
     ),
     "bones_aside_percent": Limit(
@@ -78,15 +78,15 @@ CHECKS = {
         "missed (4 of them); half of the 49 is no skeleton any more",
     ),
     "bones_cut": Limit(
-        "bones cut", "", 4, 24, "of the 49 bones, those that the field of view cuts. Limits as of those not found"
+        "bones cut", "", 4, 24, "of the 49 bones, those that the field of view cuts. Limits as of those absent"
     ),
     "names_unsure_percent": Limit(
         "names unsure",
         "%",
         10.0,
         50.0,
-        f"of the 49 bones, those seen whose name has a confidence below {LOW_CONFIDENCE:g}, of which about half "
-        "are wrong. Totals hold, figures of single bones do not. One in ten, and half of them",
+        f"of the 49 bones, those seen whose name has a confidence below {LOW_CONFIDENCE:g}: about "
+        "half of such are wrong. Totals hold, figures of single bones do not. One in ten, and half of them",
     ),
     "suv_doubts": Limit(
         "SUV assumed",
@@ -117,8 +117,8 @@ CHECKS = {
         "",
         0,
         1,
-        "of two examinations in one case: 1 where names of vertebrae seem to be a level off, 2 where no bone is "
-        "common, so that no hotspot was matched",
+        "of two examinations in one case: 1 where names of vertebrae seem to be a level off, 2 where no bone "
+        "is common, so that no hotspot was matched",
     ),
     "other_software": Limit(
         "other software",
@@ -222,9 +222,7 @@ def _of_place(
         first = replace(first, verdict="bad", note=f"{note}: farther than patients move")
     bones = [row for row in rows if row["name"] != "whole"]
     aside = [
-        row["name"]
-        for row in bones
-        if float(row["shift_mm"]) - float(row["shift_uncertainty_mm"]) > voxel_mm
+        row["name"] for row in bones if float(row["shift_mm"]) - float(row["shift_uncertainty_mm"]) > voxel_mm
     ]
     share = 100 * len(aside) / len(bones) if bones else None
     said = f"{len(aside)} of {len(bones)} bones lie more than a voxel off the CT: {_named(aside)}"
@@ -236,7 +234,9 @@ def _of_bones(pet: Mapping[str, Any]) -> list[Check]:
     """What was seen of the 49 bones, and how sure their names are."""
     bones = [bone for bone in pet["bones"] if bone["id"] in SKELETON_49]
     seen = [
-        index["denominator_seen_fraction"] for index in pet["indices"] if index["index"] == "skeletal_suv_mean"
+        index["denominator_seen_fraction"]
+        for index in pet["indices"]
+        if index["index"] == "skeletal_suv_mean"
     ]
     fraction = None if not seen or seen[0] is None else float(seen[0])
     note = "" if fraction is None else f"{100 * fraction:.0f} % of the skeleton of 49 bones was seen"
@@ -275,7 +275,9 @@ def _of_flags(pet: Mapping[str, Any]) -> Check:
     flagged = [spot for spot in spots if spot.get("flags")]
     part = sum(float(spot["tlu_g"]) for spot in flagged)
     share = 100 * part / total if total else None
-    note = f"{len(flagged)} of {len(spots)} hotspots, {share:.0f} % of the uptake, may be benign" if part else ""
+    note = (
+        f"{len(flagged)} of {len(spots)} hotspots, {share:.0f} % of the uptake, may be benign" if part else ""
+    )
     return replace(_judged("flagged_percent", share, note), tracer=str(pet["tracer"]))
 
 
@@ -301,12 +303,16 @@ def software_of(provenance: Mapping[str, Any]) -> dict[str, str]:
 def against_others(software: Mapping[str, Mapping[str, str]]) -> list[Check]:
     """By case, in how much it differs from what most cases were made with; the first of equals counts."""
     keys = dict.fromkeys(key for made in software.values() for key in made)
-    usual = {key: Counter(made.get(key, "") for made in software.values()).most_common(1)[0][0] for key in keys}
+    usual = {
+        key: Counter(made.get(key, "") for made in software.values()).most_common(1)[0][0] for key in keys
+    }
     checks = []
     for case, made in software.items():
         others = [key for key in keys if made.get(key, "") != usual[key]]
         said = ", ".join(f"{key} {_short(made.get(key, ''))} and not {_short(usual[key])}" for key in others)
-        check = _judged("other_software", float(len(others)), f"not made as most cases: {said}" if said else "")
+        check = _judged(
+            "other_software", float(len(others)), f"not made as most cases: {said}" if said else ""
+        )
         checks.append(replace(check, case=case))
     return checks
 

@@ -108,7 +108,9 @@ def _write_tables(
     checked = []
     with ExitStack() as open_tables:
         tables = {
-            name: open_tables.enter_context(TypedTable(part, name, _typed(["case", "tracer", *columns], kept)))
+            name: open_tables.enter_context(
+                TypedTable(part, name, _typed(["case", "tracer", *columns], kept))
+            )
             for name, columns in TABLES.items()
         }
         for record in records:

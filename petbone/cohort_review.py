@@ -8,7 +8,15 @@ from pathlib import Path
 
 from petbone.cohort_case import Record
 from petbone.cohort_columns import Column, explained
-from petbone.cohort_quality import CHECKS, CaseFacts, Check, checks_of, concordance_rows, judged_together, software_of
+from petbone.cohort_quality import (
+    CHECKS,
+    CaseFacts,
+    Check,
+    checks_of,
+    concordance_rows,
+    judged_together,
+    software_of,
+)
 from petbone.cohort_table import CohortTable
 from petbone.done_case import DoneCase, done_case
 from petbone.errors import ResourceError
@@ -24,7 +32,9 @@ QUALITY = (
     _CASE,
     Column("tracer", "text", "", "whose PET was checked; empty for checks of the whole case"),
     Column("check", "text", "", f"{', '.join(CHECKS)}; overall: the worst verdict of the case"),
-    Column("value", "number", "in column unit", "what was found; for overall how many checks are past a limit"),
+    Column(
+        "value", "number", "in column unit", "what was found; for overall how many checks are past a limit"
+    ),
     Column("unit", "text", "", "unit of value and limits"),
     Column("limit", "number", "in column unit", "beyond which the verdict is warn"),
     Column("limit_bad", "number", "in column unit", "beyond which it is bad"),
@@ -48,7 +58,12 @@ CONCORDANCE = (
             ("hotspot_volume_ml", "number", "mL"),
         )
     ),
-    Column("concordance", "text", "", "tracers with a hotspot in the bone: all, none, or which; empty: not both seen"),
+    Column(
+        "concordance",
+        "text",
+        "",
+        "tracers with a hotspot in the bone: all, none, or which; empty: not both seen",
+    ),
 )
 _ALONE = {"first": "hotspots of tracer_1 alone", "second": "hotspots of tracer_2 alone"}
 AGREEMENT = (
@@ -61,7 +76,7 @@ AGREEMENT = (
     Column("matched", "whole", "", "pairs of hotspots, one to one"),
     Column("split", "whole", "", "hotspots of tracer_1 that are several of tracer_2"),
     Column("merged", "whole", "", "hotspots of tracer_2 that are several of tracer_1"),
-    *(Column(f"{side}_only", "whole", "", f"{said}, where the other has looked") for side, said in _ALONE.items()),
+    *(Column(f"{n}_only", "whole", "", f"{said}, where the other has looked") for n, said in _ALONE.items()),
     *(Column(f"{side}_only_flagged", "whole", "", f"those of {side}_only with a flag") for side in _ALONE),
     *(
         Column(f"{side}_unseen", "whole", "", f"{said}, where the other has not looked")
@@ -90,9 +105,7 @@ AGREEMENT = (
 TABLES = {"quality": QUALITY, "concordance": CONCORDANCE, "tracer_agreement": AGREEMENT}
 
 
-def write_quality(
-    table: CohortTable, records: Sequence[Record], part: Path, output: Path
-) -> list[list[str]]:
+def write_quality(table: CohortTable, records: Sequence[Record], part: Path, output: Path) -> list[list[str]]:
     """Write the tables of `TABLES` into `part`, of the cases in `output` that did not fail.
 
     Returns the rows of the dictionary. Raises ResourceError where a folder of a case is not any more what it

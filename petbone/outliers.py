@@ -15,8 +15,8 @@ _NORMAL = 0.6745  # of a normal distribution, MAD / SD
 def modified_z(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """0.6745 (x - median) / MAD of (n,) values; MAD is the median distance from the median.
 
-    Iglewicz and Hoaglin, "How to detect and handle outliers", 1993. NaN where a value is NaN, where fewer than
-    `FEWEST` exist, and for all where half of them are the same, so that MAD is 0.
+    Iglewicz and Hoaglin, "How to detect and handle outliers", 1993. NaN where a value is NaN, where fewer
+    than `FEWEST` exist, and for all where half of them are the same, so that MAD is 0.
     """
     found = np.asarray(values, np.float64)
     known = found[~np.isnan(found)]

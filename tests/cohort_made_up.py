@@ -1,9 +1,9 @@
-"""A made-up cohort of hundreds of patients as tables, to look at its page and to time it. No number is a result.
+"""A made-up cohort of hundreds of patients as tables, to look at its page and time it. No number is a result.
 
 python tests/cohort_made_up.py 200 OUTPUT
 
-Two arms, NaF and for every second patient choline, up to three dates, and a few scans that went wrong, each in a
-way that the quality checks are there for.
+Two arms, NaF and for every second patient choline, up to three dates, and a few scans that went wrong, each
+in a way that the quality checks are there for.
 """
 
 from __future__ import annotations
@@ -71,7 +71,15 @@ class MadeUp:
             sick = ""
 
     def _sick(self, n: int) -> str:
-        kinds = {7: "shifted", 23: "chest", 38: "mirrored", 51: "units", 77: "cut", 90: "impossible", 111: "torch"}
+        kinds = {
+            7: "shifted",
+            23: "chest",
+            38: "mirrored",
+            51: "units",
+            77: "cut",
+            90: "impossible",
+            111: "torch",
+        }
         kinds |= {130: "moved", 149: "unsure", 160: "flagged", 171: "far"}
         return kinds.get(n % 180, "")
 
@@ -79,7 +87,7 @@ class MadeUp:
         rng = self.rng
         seen = {b.id: "complete" for b in BONES if b.group != "head" and b.name not in ("C1", "C2")}
         if sick == "chest":
-            seen = {label: "complete" for label in (*range(1, 11), *range(18, 27), *range(30, 39), 42)}
+            seen = dict.fromkeys((*range(1, 11), *range(18, 27), *range(30, 39), 42), "complete")
         if sick == "cut":
             seen |= dict.fromkeys((13, 14, 15, 27, 28, 39), "cut")
         for label in (29, 41):
@@ -94,7 +102,11 @@ class MadeUp:
         hot = self._hot(list(seen), burden)
         tables = []
         for n, tracer in enumerate(tracers):
-            own = hot if n == 0 else {b for b in hot if rng.random() < 0.8} | self._hot(list(seen), burden * 0.1)
+            own = (
+                hot
+                if n == 0
+                else {b for b in hot if rng.random() < 0.8} | self._hot(list(seen), burden * 0.1)
+            )
             rows = [self._bone(b, seen.get(b.id), b.id in own, sure.get(b.id), tracer) for b in BONES]
             table = pd.DataFrame(rows)
             tables.append(table)
@@ -104,15 +116,30 @@ class MadeUp:
                 {"tlu_g": row["hotspot_tlu_g"], "flags": "joint: 80 % of it" if flagged and k % 4 else None}
                 for k, row in enumerate(spots.to_dict("records"))
             ]
-            indices = self._indices(table, tracer, sum(STANDARD_VOLUME_ML[i] for i in seen if i in SKELETON_49))
-            said = ["no sidecar and no --units: values from 0 to 61.2 are taken as SUVbw"] if sick == "units" else []
+            indices = self._indices(
+                table, tracer, sum(STANDARD_VOLUME_ML[i] for i in seen if i in SKELETON_49)
+            )
+            said = (
+                ["no sidecar and no --units: values from 0 to 61.2 are taken as SUVbw"]
+                if sick == "units"
+                else []
+            )
             alignment = {"far": sick == "far", "applied": False}
             pets.append(
-                {"tracer": tracer, "bones": rows, "hotspots": hotspots, "indices": indices, "alignment": alignment}
+                {
+                    "tracer": tracer,
+                    "bones": rows,
+                    "hotspots": hotspots,
+                    "indices": indices,
+                    "alignment": alignment,
+                }
                 | {"suv": {"assumptions": said}}
             )
             bones_off = [
-                {"name": b.name, "shift_mm": abs(rng.normal(2, 1)) + (14 if sick == "moved" and k % 5 == 0 else 0)}
+                {
+                    "name": b.name,
+                    "shift_mm": abs(rng.normal(2, 1)) + (14 if sick == "moved" and k % 5 == 0 else 0),
+                }
                 | {"shift_uncertainty_mm": 1.4}
                 for k, b in enumerate(BONES)
                 if b.id in seen
@@ -122,8 +149,8 @@ class MadeUp:
             self.bones += [{"case": case, "tracer": tracer, **row} for row in rows]
             self.indices += [{"case": case, "tracer": tracer, **row} for row in indices]
         warnings = {
-            "mirrored": "left and right may be swapped: the liver seems to lie on the left (812 mL deep in solid "
-            "tissue there, 95 mL on the right); check the orientation of the CT (or situs inversus)",
+            "mirrored": "left and right may be swapped: the liver seems to lie on the left (812 mL deep in "
+            "solid tissue there, 95 mL on the right); check the orientation of the CT (or situs inversus)",
             "impossible": "the highest SUV is 61240, which cannot be: check unit, dose and weight",
         }
         versions = VERSIONS | ({"torch": "2.9.1"} if sick == "torch" else {})
@@ -139,7 +166,9 @@ class MadeUp:
         group = {bone.id: bone.group for bone in BONES}
         return {n for n in labels if self.rng.random() < 1 - np.exp(-0.035 * burden * WEIGHT[group[n]])}
 
-    def _bone(self, bone: Any, status: str | None, hot: bool, sure: float | None, tracer: str) -> dict[str, Any]:
+    def _bone(
+        self, bone: Any, status: str | None, hot: bool, sure: float | None, tracer: str
+    ) -> dict[str, Any]:
         row: dict[str, Any] = dict.fromkeys(BONE_COLUMNS)
         row |= {"id": bone.id, "name": bone.name, "side": bone.side, "group": bone.group}
         row["status"] = status or "absent"
@@ -185,7 +214,11 @@ class MadeUp:
             row = {"case": case, "tracer_1": "naf", "tracer_2": "choline", "id": bone.id, "name": bone.name}
             row |= {"status": one.loc[bone.id, "status"], "concordance": words.get(bone.id)}
             self.concordance.append(row)
-        row = dict.fromkeys([c.name for c in AGREEMENT], 0) | {"case": case, "tracer_1": "naf", "tracer_2": "choline"}
+        row = dict.fromkeys([c.name for c in AGREEMENT], 0) | {
+            "case": case,
+            "tracer_1": "naf",
+            "tracer_2": "choline",
+        }
         counts = {"both": both.sum(), "first_only": first.sum(), "second_only": second.sum()}
         counts["neither"] = seen.sum() - both.sum() - first.sum() - second.sum()
         row |= {f"bones_{key}": int(n) for key, n in counts.items()} | {"bones_compared": int(seen.sum())}
@@ -221,7 +254,14 @@ class MadeUp:
             {"patient": patient, "tracer": "naf", "case_1": before[0], "case_2": now[0]}
             | {"days": now[2] - before[2], "against": "first" if of_first else "previous"}
             | {"total_tlu_g_1": uptake[0], "total_tlu_g_2": uptake[1], "total_tlu_ratio": ratio}
-            | {"total_limits": "0.70 to 1.44", "total_verdict": said, "new": new, "gone": max(0, count[0] - count[1]), "course": course, "why": why}
+            | {
+                "total_limits": "0.70 to 1.44",
+                "total_verdict": said,
+                "new": new,
+                "gone": max(0, count[0] - count[1]),
+                "course": course,
+                "why": why,
+            }
         )
 
 
@@ -265,13 +305,25 @@ def comparisons(indices: pd.DataFrame, own: dict[str, dict[str, str]]) -> pd.Dat
     rows = []
     for (tracer, name), part in indices.groupby(["tracer", "index"], sort=False):
         arms = part["case"].map(lambda case: own[case]["arm"])
-        row = {"group_by": "arm", "tracer": tracer, "measure": name, "bone": None, "unit": part["unit"].iloc[0]}
+        row = {
+            "group_by": "arm",
+            "tracer": tracer,
+            "measure": name,
+            "bone": None,
+            "unit": part["unit"].iloc[0],
+        }
         for n, arm in enumerate("AB", 1):
             values = part.loc[arms == arm, "value"]
             row |= {f"group_{n}": arm, f"n_{n}": len(values), f"median_{n}": values.median()}
             row |= {f"median_low_{n}": values.quantile(0.45), f"median_high_{n}": values.quantile(0.55)}
         row |= {"test": "Mann-Whitney", "statistic": 4321.0, "p": 0.0004 * 3 ** len(rows), "p_holm": None}
-        row |= {"effect_name": "rank_biserial", "effect": 0.21, "shift": 1.2, "shift_low": -0.3, "shift_high": 2.2}
+        row |= {
+            "effect_name": "rank_biserial",
+            "effect": 0.21,
+            "shift": 1.2,
+            "shift_low": -0.3,
+            "shift_high": 2.2,
+        }
         rows.append(row | {"note": "first examination of each patient; p not adjusted: indices are few"})
     for bone in BONES[:49]:
         row = rows[0] | {"bone": bone.name, "measure": "hotspot_volume_ml", "p": 0.02, "p_holm": 0.98}

@@ -29,7 +29,10 @@ _GOLDEN = 0.6180339887498949
 
 @dataclass(frozen=True)
 class Box:
-    """One row: a bone, or a group of cases. A box has five numbers: whisker, quartile, median, quartile, whisker."""
+    """One row: a bone, or a group of cases.
+
+    A box has five numbers: whisker, quartile, median, quartile, whisker.
+    """
 
     name: str
     y: float

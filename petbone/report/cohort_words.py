@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -56,8 +57,8 @@ def headline(
     sentences = [f"{_cases(cases)}: {len(verdicts)} done, {failed} failed."]
     if verdicts:
         sentences.append(
-            f"Of those done {count['ok']} are to be trusted, {count['warn']} to be looked at, and {count['bad']} "
-            "not to be trusted."
+            f"Of those done {count['ok']} are to be trusted, {count['warn']} to be looked at, and "
+            f"{count['bad']} not to be trusted."
         )
     if followed:
         patients = "1 patient" if followed == 1 else f"{followed} patients"
@@ -84,10 +85,10 @@ def _progressed(followup: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]])
     return found
 
 
-def _days(row: Mapping[str, object]) -> str:
+def _days(row: Mapping[Any, Any]) -> str:
     against = "the first" if row.get("against") == "first" else "the one before"
-    days = row.get("days")
-    return f"against {against}" if is_missing(days) else f"{float(str(days)):.0f} days after {against}"
+    days = row["days"]
+    return f"against {against}" if is_missing(days) else f"{days:.0f} days after {against}"
 
 
 def flow(cases: int, failed: int, verdicts: Sequence[str]) -> tuple[tuple[str, int, str], ...]:

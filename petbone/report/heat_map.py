@@ -55,7 +55,8 @@ def views() -> tuple[View, ...]:
     return tuple(
         View(
             name,
-            *view["size_mm"],
+            int(view["size_mm"][0]),
+            int(view["size_mm"][1]),
             ends[name],
             tuple(Outline(f"{name[0]}-{bone}", bone, path) for bone, path in view["bones"].items()),
         )

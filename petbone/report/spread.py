@@ -1,7 +1,7 @@
 """How a number is spread over the cases of a cohort: a point per case, a box per group. Numbers for an SVG.
 
-Boxes, whiskers and the place of 0 are those of `box_chart`. Where the values above 0 span more than a factor of
-`LOGARITHMIC`, the axis is logarithmic.
+Boxes, whiskers and the place of 0 are those of `box_chart`. Where the values above 0 span more than a factor
+of `LOGARITHMIC`, the axis is logarithmic.
 """
 
 from __future__ import annotations
