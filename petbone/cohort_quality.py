@@ -49,8 +49,8 @@ CHECKS = {
         1.0,
         2.0,
         "how far the PET as a whole lies off the CT. Limits are one and two voxels of the PET (its longest "
-        "edge), and count only past the 95 % interval of the measurement: usual pairs lie within a voxel, and "
-        "two voxels are as much as a rib is thick, so that uptake is given to a neighbour or to no bone",
+        "edge), and count only past the 95 % interval of the measurement: usual pairs lie within a voxel, "
+        "and two voxels are as much as a rib is thick, so that uptake is given to a neighbour or to no bone",
     ),
     "bones_aside_percent": Limit(
         "bones off the CT",
@@ -78,7 +78,7 @@ CHECKS = {
         "missed (4 of them); half of the 49 is no skeleton any more",
     ),
     "bones_cut": Limit(
-        "bones cut", "", 4, 24, "of the 49 bones, those that the field of view cuts. Limits as of those absent"
+        "bones cut", "", 4, 24, "of the 49 bones, those that the field of view cuts; limits as above"
     ),
     "names_unsure_percent": Limit(
         "names unsure",
@@ -86,15 +86,15 @@ CHECKS = {
         10.0,
         50.0,
         f"of the 49 bones, those seen whose name has a confidence below {LOW_CONFIDENCE:g}: about "
-        "half of such are wrong. Totals hold, figures of single bones do not. One in ten, and half of them",
+        "half are wrong. Totals hold, figures of single bones do not. One in ten, and half of them",
     ),
     "suv_doubts": Limit(
         "SUV assumed",
         "",
         0,
         None,
-        "what had to be assumed for the SUV (units, times, decay correction, dose); every one is to be looked "
-        "at. An SUV that cannot be is bad at once",
+        "what had to be assumed for the SUV (units, times, decay correction, dose); every one is to be "
+        "looked at. An SUV that cannot be is bad at once",
     ),
     "flagged_percent": Limit(
         "uptake flagged",

@@ -96,7 +96,7 @@ def case_table(quality: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -
     # The worst of several PETs: by verdict, then by value.
     order = {"bad": 3, "warn": 2, "ok": 1}
     table = quality[quality["check"] != OVERALL]
-    sign = table["check"].map(lambda name: -1.0 if CHECKS[name].least else 1.0)
+    sign = table["check"].map(lambda name: -1.0 if CHECKS[name].least else 1.0).astype(float)
     ranked = table.assign(
         rank=table["verdict"].map(order).fillna(0), size=(sign * table["value"]).fillna(-math.inf)
     ).sort_values(["rank", "size"], kind="stable")
@@ -156,7 +156,7 @@ def far_out(indices: pd.DataFrame) -> pd.DataFrame:
 
     Scores are of the logarithms of the values above 0, each index and tracer by itself.
     """
-    own = indices[~indices["note"].fillna("").map(is_of_another)]
+    own = indices[~indices["note"].fillna("").map(is_of_another).astype(bool)]
     parts = []
     for _, rows in own.groupby(["tracer", "index"], sort=False):
         values = rows["value"].to_numpy(np.float64)

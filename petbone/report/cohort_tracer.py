@@ -46,7 +46,7 @@ def tracer_section(
         said = f"{index_word(name)}{' (defined for another tracer)' if strange else ''}"
         (others if strange else own).append(_spread(said, rows, groups))
     bones = every[1][every[1]["tracer"] == tracer]
-    involved = _involved(bones)
+    involved = involvement(bones)
     return TracerSection(
         key=f"tracer{number}",
         name=TRACER_NAMES.get(tracer, plain(tracer)),
@@ -68,7 +68,7 @@ def _spread(name: str, rows: pd.DataFrame, groups: Mapping[str, str]) -> BoxChar
     return spread_chart(name, str(unit.iloc[0]) if len(unit) else "", parted)
 
 
-def _involved(bones: pd.DataFrame) -> pd.DataFrame:
+def involvement(bones: pd.DataFrame) -> pd.DataFrame:
     """By bone: cases that searched it, those with a hotspot in it, and how much of it the hotspots fill."""
     searched = bones[bones["hotspot_count"].notna() & (bones["status"] != "absent")]
     hot = searched[searched["hotspot_volume_ml"].fillna(0) > 0]
