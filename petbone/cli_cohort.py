@@ -34,6 +34,10 @@ def cohort(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a dask scheduler to use instead, as tcp://node1:8786.")
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Compare the patients by this column of the table (arm, ...); may be repeated."),
+    ] = None,
     index: IndexName = None,
     rule: Rule = None,
     psf_mm: PsfMm = None,
@@ -59,9 +63,10 @@ def cohort(
     refuse_unknown_align(align)
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("a scheduler has workers of its own: give one of --workers and --scheduler")
+    from petbone.cohort_groups import compared_by
     from petbone.cohort_table import read_cohort
 
-    found = read_cohort(table, output)
+    found = compared_by(read_cohort(table, output), by or [])
     for note in found.notes:
         _say(f"note: {note}", quiet)
     from petbone.cohort import cohort_of

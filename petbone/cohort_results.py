@@ -18,20 +18,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import petbone
-from petbone.burden import BONE_COLUMNS, DEFINITIONS, HOTSPOT_COLUMNS
+from petbone.burden import BONE_COLUMNS, DEFINITIONS, HOTSPOT_COLUMNS, REGION_COLUMNS
 from petbone.cohort_case import DONE, Record
+from petbone.cohort_groups import FILES as COMPARISON_FILES
+from petbone.cohort_groups import write_comparisons
+from petbone.cohort_patients import write_patients
 from petbone.cohort_table import CohortRow, CohortTable
 from petbone.errors import ResourceError
 from petbone.folders import MARK, harmless, write_json
 from petbone.indices import COLUMNS as INDEX_COLUMNS
 from petbone.pipeline import versions
 
-TABLES = {"bones": BONE_COLUMNS, "hotspots": HOTSPOT_COLUMNS, "indices": INDEX_COLUMNS}
+TABLES = {
+    "bones": BONE_COLUMNS,
+    "hotspots": HOTSPOT_COLUMNS,
+    "indices": INDEX_COLUMNS,
+    "regions": REGION_COLUMNS,
+}
 _TEXT = {
     *("name", "side", "group", "status", "cut_by", "bone", "other_bones", "flags"),
-    *("index", "unit", "operator", "bones", "reference", "note"),
+    *("index", "unit", "operator", "bones", "reference", "note", "region"),
 }
-_WHOLE = {"id", "hotspot", "hotspot_count", "connectivity", "flagged_hotspots"}
+_WHOLE = {"id", "hotspot", "hotspot_count", "connectivity", "flagged_hotspots", "bones_seen"}
 _ROWS_AT_ONCE = 20_000  # of a Parquet file: what is held in memory
 
 _MEANINGS = {
@@ -64,6 +72,8 @@ _MEANINGS = {
     "value_unflagged": "value without the flagged hotspots",
     "flagged_hotspots": "how many hotspots have a flag",
     "flagged_ml": "their volume",
+    "region": "part of the skeleton: spine, thorax, pelvis, limbs, head, skeleton_49 or skeleton_62",
+    "bones_seen": "how many of its bones are in the PET",
     "step": "what was going on when the case failed",
     "error": "why",
 }
@@ -82,14 +92,21 @@ def write_cohort(
         with tempfile.TemporaryDirectory(prefix=".tables-", suffix=".part", dir=output) as text:
             part = Path(text)
             checked = _write_tables(rows, table.kept, records, part, output)
+            made = write_patients(table, checked, part)
+            made += write_comparisons(table, checked, part)
             failed = [[one.case, one.step, one.error] for one in checked if one.state == "failed"]
             _write_csv(part / "failures.csv", ["case", "step", "error"], failed)
             _write_csv(
-                part / "cohort_dictionary.csv", ["column", "table", "unit", "meaning"], dictionary(table.kept)
+                part / "cohort_dictionary.csv",
+                ["column", "table", "unit", "meaning"],
+                dictionary(table.kept) + made,
             )
             write_json(_provenance(table, checked, told), part / MARK)
             for path in sorted(part.iterdir()):
                 path.replace(output / path.name)
+            if not table.by:  # those of an earlier run would pass for ones of these cases
+                for left in COMPARISON_FILES:
+                    (output / left).unlink(missing_ok=True)
     except OSError as error:
         free_mb = shutil.disk_usage(output).free / 1e6
         raise ResourceError(
@@ -251,6 +268,7 @@ def _provenance(table: CohortTable, records: Sequence[Record], told: dict[str, A
         "cases": len(records),
         "failed": sum(record.state == "failed" for record in records),
         "columns_kept": list(table.kept),
+        "compared_by": list(table.by),
         "notes": list(table.notes),
         "provenance_sha256": {one.case: one.provenance_sha256 for one in records if one.state != "failed"},
         "versions": versions(),

@@ -17,7 +17,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
-from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS
+from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS, REGION_COLUMNS
 from petbone.errors import InputError, InputErrors
 from petbone.indices import COLUMNS as INDEX_COLUMNS
 from petbone.io import PetOptions
@@ -37,7 +37,7 @@ KNOWN = (
     *KEPT,
 )
 _WORDS = {"tracer": TRACERS, "units": ("suv", "bqml"), "sex": ("M", "F", "O")}
-_TAKEN = {"case", "tracer", *BONE_COLUMNS, *HOTSPOT_COLUMNS, *INDEX_COLUMNS}
+_TAKEN = {"case", "tracer", *BONE_COLUMNS, *HOTSPOT_COLUMNS, *INDEX_COLUMNS, *REGION_COLUMNS}
 _LIKE = 0.8  # similarity (difflib) from which a name of a column is taken for a misspelt one
 _LONGEST_NAME, _LONGEST_NAME_BYTES = 100, 200
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -54,11 +54,13 @@ class CohortRow:
 
 @dataclass(frozen=True)
 class CohortTable:
-    """All cases, the names of the columns that are kept, and what to be told of the table."""
+    """All cases, the names of the columns that are kept, what to be told of the table, and by which columns
+    patients are compared."""
 
     rows: tuple[CohortRow, ...]
     kept: tuple[str, ...]
     notes: tuple[str, ...]
+    by: tuple[str, ...] = ()
 
 
 def read_cohort(path: Path, output: Path) -> CohortTable:
