@@ -1,4 +1,4 @@
-"""Columns of tables that are made of a cohort's tables: each with its type, its unit and its meaning."""
+"""Columns of what is made from the tables of a cohort: each with its type, its unit and its meaning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from petbone.typed_table import TypedTable
 
@@ -40,12 +39,6 @@ def _text(value: Any, kind: str) -> str:
     if value is None or pd.isna(value):
         return ""
     return str(value) if kind == "text" else f"{value:.6g}" if kind == "number" else str(int(value))
-
-
-def read_columns(part: Path, name: str, columns: list[str] | None = None) -> pd.DataFrame:
-    """A table of the cohort with its types; `columns`: some of them only."""
-    frame: pd.DataFrame = pq.read_table(part / f"{name}.parquet", columns=columns).to_pandas()
-    return frame
 
 
 def explained(name: str, columns: Sequence[Column]) -> list[list[str]]:

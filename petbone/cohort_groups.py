@@ -17,8 +17,15 @@ import pandas as pd
 
 from petbone.anatomy import BONES
 from petbone.cohort_case import Record
-from petbone.cohort_columns import Column, explained, read_columns, write_columns
-from petbone.cohort_patients import Patient, examinations_in, in_order, patients_of, tracers_of
+from petbone.cohort_columns import Column, explained, write_columns
+from petbone.cohort_patients import (
+    Patient,
+    examinations_in,
+    in_order,
+    patients_of,
+    read_columns,
+    tracers_of,
+)
 from petbone.cohort_table import CohortTable
 from petbone.errors import InputErrors
 from petbone.group_comparison import F64, FEWEST, adjusted, compare_more, compare_two, is_constant, middle
@@ -31,7 +38,7 @@ BONE_MEASURES = {"hotspot_volume_ml": "mL", "hotspot_fraction": "", "suv_mean": 
 _NO_GROUPS = {"case": "which case it is", "patient": "who it is", "date": "when it was"}
 
 _WHAT = (
-    Column("by", "text", "", "column of the table of the cohort that says the group"),
+    Column("group_by", "text", "", "column of the table of the cohort that says the group"),
     Column("tracer", "text", "", "naf, choline, psma, fdg or other"),
     Column("measure", "text", "", f"name of the index; or {', '.join(BONE_MEASURES)} of a bone"),
     Column("bone", "text", "", "the bone; empty for an index"),
@@ -43,8 +50,8 @@ _TEST = (
     Column("p", "number", "", "two-sided, of this row alone"),
     Column("p_holm", "number", "", "p adjusted by Holm, of all bones tested of this measure and tracer"),
     Column("p_bh", "number", "", "p adjusted by Benjamini and Hochberg, of the same bones"),
-    Column("effect", "text", "", "rank_biserial (two groups) or epsilon_squared (more)"),
-    Column("effect_size", "number", "", "rank_biserial: -1 to 1, above 0 where the first is greater; "
+    Column("effect_name", "text", "", "rank_biserial (two groups) or epsilon_squared (more)"),
+    Column("effect", "number", "", "rank_biserial: -1 to 1, above 0 where the first is greater; "
            "epsilon_squared: 0 to 1"),
     Column("shift", "number", "in column unit", "two groups: Hodges-Lehmann, the median of all differences, "
            "first less second"),
@@ -145,7 +152,7 @@ def write_comparisons(table: CohortTable, records: Sequence[Record], part: Path)
                 name: [(examinations_in(tracer, one, tracers) or [None])[0] for one in members]
                 for name, members in groups.items()
             }
-            what = {"by": column, "tracer": tracer}
+            what = {"group_by": column, "tracer": tracer}
             rows += _of_indices(what, firsts, indices[indices["tracer"] == tracer])
             rows += _of_bones(what, firsts, bones[bones["tracer"] == tracer])
     write_columns(NAME, columns, rows, part)
@@ -244,13 +251,13 @@ def _tested(given: dict[str, F64]) -> tuple[dict[str, Any], list[str]]:
     if len(large) > 2:
         more = compare_more(list(large.values()))
         cells = {"test": "Kruskal-Wallis", "statistic": more.h, "p": more.p}
-        cells |= {"effect": "epsilon_squared", "effect_size": more.effect}
+        cells |= {"effect_name": "epsilon_squared", "effect": more.effect}
         return cells, [f"Kruskal-Wallis of {', '.join(large)} by chi squared, ties corrected", *said]
     (first, one), (second, two) = large.items()
     found = compare_two(one, two)
     how = "exact" if found.exact else "by the normal distribution, corrected for ties and continuity"
     cells = {"test": "Mann-Whitney", "statistic": found.u, "p": found.p}
-    cells |= {"effect": "rank_biserial", "effect_size": found.effect, "shift": found.shift}
+    cells |= {"effect_name": "rank_biserial", "effect": found.effect, "shift": found.shift}
     cells |= {"shift_low": found.shift_interval[0], "shift_high": found.shift_interval[1]}
     direction = f"effect and shift above 0: {first} is greater"
     return cells, [f"Mann-Whitney of {first} against {second}, two-sided, p {how}; {direction}", *said]

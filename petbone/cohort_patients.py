@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from petbone.cohort_case import Record
-from petbone.cohort_columns import Column, explained, read_columns, write_columns
+from petbone.cohort_columns import Column, explained, write_columns
 from petbone.cohort_table import CohortRow, CohortTable
 from petbone.indices import BONE_SETS
 from petbone.pipeline import TRACERS
@@ -84,7 +85,7 @@ def patients_of(rows: Iterable[CohortRow]) -> list[Patient]:
     """
     together: dict[tuple[bool, str], list[CohortRow]] = {}
     for row in rows:
-        named = dict(row.kept).get("patient", "")
+        named = unicodedata.normalize("NFC", dict(row.kept).get("patient", ""))
         together.setdefault((bool(named), named or row.case), []).append(row)
     return [_patient(name, found) for (_, name), found in together.items()]
 
@@ -121,6 +122,12 @@ def examinations_in(tracer: str, patient: Patient, tracers: dict[str, set[str]])
             stated = {said.tracer for one in pets if one is not None for said in one.pet_options}
             found += [None] if tracer in stated or None in stated else []
     return found
+
+
+def read_columns(part: Path, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+    """A table of the cohort in `part` with its types; `columns`: some of them only."""
+    frame: pd.DataFrame = pq.read_table(part / f"{name}.parquet", columns=columns).to_pandas()
+    return frame
 
 
 def tracers_of(records: Sequence[Record], part: Path) -> dict[str, set[str]]:
