@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from petbone.cli_options import (
     Align,
     Device,
     IndexName,
+    LimitsFile,
     PsfMm,
     Quiet,
     Rule,
@@ -19,6 +20,9 @@ from petbone.cli_options import (
     no_option,
     refuse_unknown_align,
 )
+
+if TYPE_CHECKING:
+    from petbone.cohort_case import Record
 
 
 def cohort(
@@ -42,6 +46,7 @@ def cohort(
     rule: Rule = None,
     psf_mm: PsfMm = None,
     align: Align = "report",
+    limits: LimitsFile = None,
     device: Device = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of each worker; default: its share of the cores.")
@@ -70,20 +75,32 @@ def cohort(
     for note in found.notes:
         _say(f"note: {note}", quiet)
     from petbone.cohort import cohort_of
+    from petbone.cohort_compare import Judge
+    from petbone.followup_files import read_limits
     from petbone.pipeline import CaseOptions
     from petbone.progress import shown_cases
 
     options = CaseOptions(index, rule, device, threads, weights, max_memory_gb, align, psf_mm)
+    judge = Judge(read_limits(limits), limits is not None)
     with shown_cases(len(found.rows), bar=not quiet and sys.stderr.isatty(), verbose=verbose) as show:
-        records = cohort_of(found, options, output, (workers, scheduler), show)
+        records = cohort_of(found, options, output, (workers, scheduler), show, judge)
     failed = [record for record in records if record.state == "failed"]
     for record in failed:
-        print(f"petbone: {record.case}: {record.step}: {record.error}", file=sys.stderr)
-    states = [record.state for record in records]
-    _say(f"{states.count('done')} done, {states.count('kept')} done before, {len(failed)} failed", quiet)
+        beside = f" with {record.against}" if record.against else ""
+        print(f"petbone: {record.case}{beside}: {record.step}: {record.error}", file=sys.stderr)
+    _say(_counted([record for record in records if not record.against]), quiet)
+    if compared := [record for record in records if record.against]:
+        _say(f"examinations of one patient compared: {_counted(compared)}", quiet)
     _say(f"tables: {output}", quiet)
     if failed:
         raise typer.Exit(5)
+
+
+def _counted(records: list[Record]) -> str:
+    states = [record.state for record in records]
+    said = f"{states.count('done')} done, {states.count('kept')} done before, {states.count('failed')} failed"
+    hindered = states.count("hindered")
+    return f"{said}, {hindered} whose case failed" if hindered else said
 
 
 def _say(text: str, quiet: bool) -> None:

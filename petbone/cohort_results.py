@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 import petbone
 from petbone.burden import BONE_COLUMNS, DEFINITIONS, HOTSPOT_COLUMNS, REGION_COLUMNS
 from petbone.cohort_case import DONE, Record
+from petbone.cohort_compare import Outcome
+from petbone.cohort_followup import write_followup
 from petbone.cohort_groups import FILES as COMPARISON_FILES
 from petbone.cohort_groups import write_comparisons
 from petbone.cohort_patients import write_patients
@@ -80,26 +82,33 @@ _MEANINGS = {
 
 
 def write_cohort(
-    table: CohortTable, records: Sequence[Record], told: dict[str, Any], output: Path
+    table: CohortTable,
+    records: Sequence[Record],
+    told: dict[str, Any],
+    output: Path,
+    pairs: Sequence[Outcome] = (),
 ) -> list[Record]:
     """Write the tables of all cases that are done, ``failures.csv``, the dictionary and the provenance.
 
-    Every file takes the place of its predecessor at once, when all are written. Returns the records, with
-    cases whose folder is not what the record says as failed. Raises ResourceError when it cannot write.
+    `pairs`: what became of each two cases of one patient. Every file takes the place of its predecessor at
+    once, when all are written. Returns the records, those of pairs behind those of cases, with the ones whose
+    folder is not what the record says as failed. Raises ResourceError when it cannot write.
     """
     rows = {row.case: row for row in table.rows}
     try:
         with tempfile.TemporaryDirectory(prefix=".tables-", suffix=".part", dir=output) as text:
             part = Path(text)
             checked = _write_tables(rows, table.kept, records, part, output)
-            made = write_patients(table, checked, part)
-            made += write_comparisons(table, checked, part)
+            compared, explained = write_followup(pairs, output, part)
+            explained += write_patients(table, checked, part)
+            explained += write_comparisons(table, checked, part)
+            checked += compared
             failed = [[one.case, one.step, one.error] for one in checked if one.state == "failed"]
             _write_csv(part / "failures.csv", ["case", "step", "error"], failed)
             _write_csv(
                 part / "cohort_dictionary.csv",
                 ["column", "table", "unit", "meaning"],
-                dictionary(table.kept) + made,
+                dictionary(table.kept) + explained,
             )
             write_json(_provenance(table, checked, told), part / MARK)
             for path in sorted(part.iterdir()):
@@ -262,14 +271,23 @@ _AS_THE_ROW_SAYS = {"value", "value_unflagged", "whole_estimate", "whole_low", "
 
 def _provenance(table: CohortTable, records: Sequence[Record], told: dict[str, Any]) -> dict[str, Any]:
     """How many cases, by what, and the hash of each one's own provenance. No path and no time."""
+    cases = [record for record in records if not record.against]
+    pairs = [record for record in records if record.against]
     return {
         "petbone": petbone.__version__,
         **told,
-        "cases": len(records),
-        "failed": sum(record.state == "failed" for record in records),
+        "cases": len(cases),
+        "failed": sum(record.state == "failed" for record in cases),
+        "compared": len(pairs),
+        "compared_failed": sum(record.state != "done" and record.state != "kept" for record in pairs),
         "columns_kept": list(table.kept),
         "compared_by": list(table.by),
         "notes": list(table.notes),
-        "provenance_sha256": {one.case: one.provenance_sha256 for one in records if one.state != "failed"},
+        "provenance_sha256": {one.case: one.provenance_sha256 for one in cases if one.state != "failed"},
+        "compared_sha256": [
+            {"case_1": one.against, "case_2": one.case, "provenance_sha256": one.provenance_sha256}
+            for one in pairs
+            if one.state in ("done", "kept")
+        ],
         "versions": versions(),
     }

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS, REGION_COLUMNS
+from petbone.cohort_dates import Visit, visit_findings, visit_of
 from petbone.errors import InputError, InputErrors
 from petbone.indices import COLUMNS as INDEX_COLUMNS
 from petbone.io import PetOptions
@@ -28,7 +29,10 @@ _OF_A_PET = ("tracer", "sidecar", "units", "dose_mbq", "injected_at", "scan_star
 _OF_AN_EXAMINATION = ("ct", "bones", "labels", "ct_series")
 OF_THE_PATIENT = ("weight_kg", "height_cm", "sex")
 KEPT = ("patient", "date")
-"""Columns of the contract that the tables of the cohort keep, as they keep the user's own."""
+"""Columns of the contract that the tables of the cohort keep, as they keep the user's own.
+
+They say which cases are examinations of one patient (`cohort_dates`).
+"""
 KNOWN = (
     "case",
     *("pet", *_OF_A_PET, *_OF_AN_EXAMINATION),
@@ -60,6 +64,7 @@ class CohortTable:
     rows: tuple[CohortRow, ...]
     kept: tuple[str, ...]
     notes: tuple[str, ...]
+    visits: tuple[Visit, ...] = ()  # one for each row, by its columns patient and date
     by: tuple[str, ...] = ()
 
 
@@ -79,6 +84,7 @@ def read_cohort(path: Path, output: Path) -> CohortTable:
     seen: dict[str, int] = {}
     pets: dict[Path, int] = {}
     notes: list[str] = []
+    visits: list[Visit] = []
     results = (output / "cases").resolve()
     for number, cells in lines:
         row = dict(zip(names, cells, strict=True))
@@ -91,6 +97,7 @@ def read_cohort(path: Path, output: Path) -> CohortTable:
             )
         seen.setdefault(case.casefold(), number)
         files = checked.files()
+        visits.append(visit_of(number, case, row))
         findings += [f"{path}: row {number}: {said}" for said in checked.findings]
         if files is None or checked.findings:
             continue
@@ -99,11 +106,12 @@ def read_cohort(path: Path, output: Path) -> CohortTable:
             if first != number:
                 notes.append(f"row {number}: has the PET of row {first}")
         rows.append(CohortRow(case, files, tuple((name, " ".join(row[name].split())) for name in kept)))
+    findings += [f"{path}: row {number}: {said}" for number, said in visit_findings(visits)]
     if not lines:
         findings.append(f"{path}: holds no case; expected a row for each below the names of the columns")
     if findings:
         raise InputErrors("\n".join(findings))
-    return CohortTable(tuple(rows), kept, tuple(notes))
+    return CohortTable(tuple(rows), kept, tuple(notes), tuple(visits))
 
 
 def _wrong_columns(names: list[str]) -> Iterator[str]:

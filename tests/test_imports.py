@@ -36,9 +36,10 @@ LAYERS = [
     {"change", "change_words", "comparison", "misnamed"},
     {"report", "phantom", "measure"},
     {"folders", "pipeline", "examination", "results", "selftest", "followup_files"},
-    {"cohort_table", "typed_table", "cohort_columns"},
-    {"cohort_case"},
-    {"cohort_workers", "cohort_patients", "cohort_groups", "cohort_results", "progress"},
+    {"cohort_dates", "typed_table", "cohort_columns"},
+    {"cohort_table"},
+    {"cohort_case", "done_case", "cohort_compare"},
+    {"cohort_workers", "cohort_followup", "cohort_patients", "cohort_groups", "cohort_results", "progress"},
     {"cohort"},
     {"mask_files"},
     {"validation_files", "readings_files", "detection_files"},
@@ -55,7 +56,8 @@ MAY_TAKE_PATHS = {
     "validation_files", "readings_files", "cli", "cli_compare", "cli_validate", "cli_options", "labels",
     "net", "steps", "selftest", "pairing", "detection_files", "cli_validate_hotspots",
     "cohort", "cohort_case", "cohort_results", "cohort_table", "cohort_workers", "cli_cohort",
-    "cohort_patients", "cohort_groups", "cohort_columns", "typed_table",
+    "typed_table", "cohort_columns", "done_case", "cohort_compare", "cohort_followup",
+    "cohort_patients", "cohort_groups",
 }  # fmt: skip
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
