@@ -1,6 +1,6 @@
 """The patients of a cohort, each with the first examination: one row, ready for analyses of survival.
 
-* *first*  : the first examination of a patient in a tracer, by date, or as in the table where a date lacks
+* *first*  : the first examination of a patient in a tracer, by date
 * *suffix* : every column of a tracer ends in its name, whichever tracers there are
 """
 
@@ -10,7 +10,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ _PERSON = (
     Column("case", "text", "", "the patient's first examination"),
     Column("date", "text", "", "its date, as in the table of the cohort"),
     Column("examinations", "whole", "", "rows of the patient in the table of the cohort"),
-    Column("note", "text", "", "how examinations without a date were ordered, and which cases failed"),
+    Column("note", "text", "", "which of the patient's cases failed"),
     Column("sex", "text", "", "as in the table of the cohort, of the first examination; M, F or O"),
     Column("weight_kg", "number", "kg", "as in the table of the cohort, of the first examination"),
     Column("height_cm", "number", "cm", "as in the table of the cohort, of the first examination"),
@@ -69,41 +68,27 @@ _RESERVED = set(
 
 @dataclass(frozen=True)
 class Patient:
-    """One patient: the rows of the cohort's table, first examination first; how they were ordered."""
+    """One patient: the rows of the cohort's table, first examination first."""
 
     name: str
     rows: tuple[CohortRow, ...]
-    note: str = ""
 
 
 def patients_of(rows: Iterable[CohortRow]) -> list[Patient]:
     """The patients in the order of the table.
 
     A row's patient is its cell in the column ``patient``, or the case where that is empty. Examinations are
-    ordered by ``date`` (ISO 8601) where each has one; two of one date, and all where one has none, stay as in
-    the table.
+    in the order of ``date`` (a table of several examinations of a patient without dates is refused); two of
+    one date are in that of the table.
     """
     together: dict[tuple[bool, str], list[CohortRow]] = {}
     for row in rows:
         named = unicodedata.normalize("NFC", dict(row.kept).get("patient", ""))
         together.setdefault((bool(named), named or row.case), []).append(row)
-    return [_patient(name, found) for (_, name), found in together.items()]
-
-
-def _patient(name: str, rows: list[CohortRow]) -> Patient:
-    times = {row.case: _time(dict(row.kept).get("date", "")) for row in rows}
-    known = {case: time for case, time in times.items() if time is not None}
-    if len(known) == len(rows):
-        return Patient(name, tuple(sorted(rows, key=lambda row: known[row.case])))
-    note = "examinations in the order of the table, since not all have a date" if len(rows) > 1 else ""
-    return Patient(name, tuple(rows), note)
-
-
-def _time(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text).replace(tzinfo=None)
-    except ValueError:
-        return None
+    return [
+        Patient(name, tuple(sorted(found, key=lambda row: dict(row.kept).get("date", ""))))
+        for (_, name), found in together.items()
+    ]
 
 
 def examinations_in(tracer: str, patient: Patient, tracers: dict[str, set[str]]) -> list[str | None]:
@@ -183,13 +168,12 @@ def _person(patient: Patient, tracers: dict[str, set[str]]) -> dict[str, Any]:
     first = patient.rows[0]
     failed = [row.case for row in patient.rows if row.case not in tracers]
     said = first.files.pet_options[0]
-    notes = [patient.note, f"failed: {', '.join(failed)}" if failed else ""]
     return {
         "patient": patient.name,
         "case": first.case,
         "date": dict(first.kept).get("date") or None,
         "examinations": len(patient.rows),
-        "note": "; ".join(filter(None, notes)) or None,
+        "note": f"failed: {', '.join(failed)}" if failed else None,
         "sex": said.sex,
         "weight_kg": said.weight_kg,
         "height_cm": said.height_cm,
