@@ -200,7 +200,7 @@ def _of_bones(what: dict[str, Any], firsts: Firsts, bones: pd.DataFrame) -> Iter
         for (bone_name, row), holm, hochberg in zip(rows, *adjusted(p), strict=True):
             if row.tested:
                 row.tested.update(p_holm=holm, p_bh=hochberg)
-                row.note.append(f"p adjusted for {m} bones")
+                row.note.append(f"p adjusted for {m} bone{'s' if m > 1 else ''}")
             yield what | {"measure": measure, "unit": unit, "bone": bone_name} | row.cells()
 
 
