@@ -40,7 +40,10 @@ def cohort(
     ] = None,
     by: Annotated[
         list[str] | None,
-        typer.Option(help="Compare the patients by this column of the table (arm, ...); may be repeated."),
+        typer.Option(
+            metavar="<str>",
+            help="Compare groups of patients by this column of the table (arm, ...); may be repeated.",
+        ),
     ] = None,
     index: IndexName = None,
     rule: Rule = None,

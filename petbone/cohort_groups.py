@@ -6,6 +6,8 @@ the patient's first examination says.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +28,7 @@ from petbone.cohort_patients import (
     read_columns,
     tracers_of,
 )
-from petbone.cohort_table import CohortTable
+from petbone.cohort_table import CohortRow, CohortTable
 from petbone.errors import InputErrors
 from petbone.group_comparison import F64, FEWEST, adjusted, compare_more, compare_two, is_constant, middle
 
@@ -115,8 +117,9 @@ def _remarks(column: str, patients: Sequence[Patient]) -> Iterator[str]:
             yield f"{name!r} has {len(members)} patients, too few for a test (expected {FEWEST})"
 
 
-def _cell(column: str, row: Any) -> str:
-    return row.files.pet_options[0].sex or "" if column == "sex" else dict(row.kept)[column]
+def _cell(column: str, row: CohortRow) -> str:
+    said = row.files.pet_options[0].sex or "" if column == "sex" else dict(row.kept)[column]
+    return unicodedata.normalize("NFC", said)
 
 
 def _groups(column: str, patients: Sequence[Patient]) -> dict[str, list[Patient]]:
@@ -125,10 +128,8 @@ def _groups(column: str, patients: Sequence[Patient]) -> dict[str, list[Patient]
     for patient in patients:
         if name := _cell(column, patient.rows[0]):
             groups.setdefault(name, []).append(patient)
-    try:
-        names = sorted(groups, key=lambda name: (float(name), name))
-    except ValueError:
-        names = sorted(groups)
+    numbers = all(re.fullmatch(r"[+-]?\d+(\.\d+)?", name) for name in groups)
+    names = sorted(groups, key=lambda name: (float(name) if numbers else 0.0, name))
     return {name: groups[name] for name in names}
 
 

@@ -241,13 +241,13 @@ def legal(text: str) -> str:
     >>> legal("arm"), legal("PSA (ng/ml)"), legal("Größe"), legal("2nd"), legal("if")
     ('arm', 'PSA_ng_ml', 'Gro_e', 'X2nd', 'if_')
     """
-    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", text):
-        return f"{text}_" if text in _RESERVED else text
-    bare = "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
-    name = re.sub(r"[^A-Za-z0-9]+", "_", bare).strip("_")
-    if not name:
-        return "column"
-    return name if name[0].isalpha() else f"X{name}"
+    name = text
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", text):
+        parts = unicodedata.normalize("NFKD", text)
+        bare = "".join(sign for sign in parts if not unicodedata.combining(sign))
+        name = re.sub(r"[^A-Za-z0-9]+", "_", bare).strip("_") or "column"
+        name = name if name[0].isalpha() else f"X{name}"
+    return f"{name}_" if name in _RESERVED else name
 
 
 class _Names:

@@ -80,6 +80,17 @@ _MEANINGS = {
     "error": "why",
 }
 
+_OF_REGIONS = {
+    "seen_fraction": "part of the region that was in both images, by the standard skeleton",
+    "pet_volume_ml": "of its bones together",
+    "suv_mean": "mean of its bones, weighted by their pet_volume_ml",
+    "suv_max": "highest of its bones",
+    "hotspot_count": "hotspots of which a bone of it holds the largest share",
+    "hotspot_volume_ml": "of its bones together",
+    "hotspot_tlu_g": "of its bones together",
+    "hotspot_fraction": "hotspot_volume_ml / pet_volume_ml of its bones that the rule searches",
+}
+
 
 def write_cohort(
     table: CohortTable,
@@ -249,7 +260,8 @@ def dictionary(kept: tuple[str, ...]) -> list[list[str]]:
     for table, columns in {**TABLES, "failures": ["step", "error"]}.items():
         first = ["case"] if table == "failures" else ["case", "tracer"]
         for column in [*first, *columns]:
-            meaning = _MEANINGS.get(column) or DEFINITIONS[column]
+            of_region = _OF_REGIONS.get(column) if table == "regions" else None
+            meaning = of_region or _MEANINGS.get(column) or DEFINITIONS[column]
             rows.append([column, table, unit_of(column), meaning])
         if table != "failures":
             rows += [[column, table, "", "as in the table of the cohort"] for column in kept]

@@ -254,6 +254,21 @@ def test_a_cohort_leaves_what_its_cases_say(cohort):
     assert ".nii" not in text
 
 
+def test_every_column_is_explained(cohort):
+    told = pd.read_csv(cohort / "cohort/cohort_dictionary.csv")
+    columns = set(told.loc[told["table"].isin(["patients", "comparisons"]), "column"]) - {"arm"}
+    indices = pd.read_csv(cohort / "cohort/indices.csv")["index"].unique()
+    kinds = [
+        (rf"^({'|'.join(REGIONS)})_", "spine_"),
+        (rf"^({'|'.join(indices)})(?=_(unflagged_|seen_fraction_)?naf$)", "PET15"),
+        (r"^(\w+)_2$", r"\1_1"),
+    ]
+    for pattern, example in kinds:
+        columns = {re.sub(pattern, example, column) for column in columns}
+    assert columns <= set(re.findall(r"`(\w+)`", DOCS.read_text(encoding="utf-8")))
+    assert len(columns) == 49
+
+
 def snippets(language: str) -> list[str]:
     """The code of the sections on patients and groups, word for word."""
     text = DOCS.read_text(encoding="utf-8")
