@@ -22,6 +22,7 @@ from petbone.errors import InputError, InputErrors
 from petbone.io.injection import sex_of, tracer_of
 from petbone.io.participants import TABLE
 from petbone.io.sidecar import read_sidecar
+from petbone.labels import is_file_of_labels
 from petbone.pipeline import TRACERS
 
 _IMAGE = re.compile(r"(?P<stem>.+)_(?P<suffix>[A-Za-z]+)\.nii(\.gz)?")
@@ -67,6 +68,8 @@ def read_bids(
     Raises InputErrors with a line for every finding.
     """
     pipeline = _pipeline(folder, derivatives)
+    if labels is not None and is_file_of_labels(labels):
+        labels = str(Path(labels).absolute())  # of where the command is given, not of the data set
     sessions = list(_sessions(folder, pipeline))
     if not sessions:
         raise InputError(
