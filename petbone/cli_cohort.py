@@ -12,6 +12,7 @@ from petbone.cli_options import (
     Align,
     Device,
     IndexName,
+    LabelsOf,
     LimitsFile,
     PsfMm,
     Quiet,
@@ -26,11 +27,21 @@ if TYPE_CHECKING:
 
 
 def cohort(
-    table: Annotated[Path, typer.Argument(help="CSV, TSV, .xlsx or Parquet with columns case, ct, pet, ...")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV, TSV, .xlsx or Parquet with columns case, ct, pet, ...; or a BIDS data set."
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Option("--output", "-o", callback=no_option, help="Folder of the cohort; a run in it goes on."),
     ],
+    derivatives: Annotated[
+        str | None,
+        typer.Option(help="Of a BIDS data set: the pipeline in derivatives whose masks are taken."),
+    ] = None,
+    labels: LabelsOf = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Worker processes here; default: as cores and memory allow."),
@@ -72,9 +83,18 @@ def cohort(
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("a scheduler has workers of its own: give one of --workers and --scheduler")
     from petbone.cohort_groups import compared_by
-    from petbone.cohort_table import read_cohort
 
-    found = compared_by(read_cohort(table, output), by or [])
+    if table.is_dir():
+        from petbone.cohort_bids import read_bids
+
+        found = read_bids(table, output, derivatives, labels)
+    elif derivatives is not None or labels is not None:
+        raise typer.BadParameter("--derivatives and --labels are of a BIDS data set; a table has columns")
+    else:
+        from petbone.cohort_table import read_cohort
+
+        found = read_cohort(table, output)
+    found = compared_by(found, by or [])
     for note in found.notes:
         _say(f"note: {note}", quiet)
     from petbone.cohort import cohort_of

@@ -24,6 +24,7 @@ from petbone.cohort_table import CohortRow, paths_of
 from petbone.errors import InputError, ResourceError, UsageError
 from petbone.folders import MARK, new_folder, write_json
 from petbone.io.participants import participant_of
+from petbone.labels import is_file_of_labels
 from petbone.pipeline import CaseFiles, CaseOptions, run_case
 from petbone.steps import Steps
 
@@ -108,7 +109,7 @@ def digest_of(files: CaseFiles, options: CaseOptions) -> str:
         "psf_mm": options.psf_mm,
         "examinations": [
             {
-                "labels": one.labels if one.labels and not one.labels.lower().endswith(".csv") else None,
+                "labels": one.labels if one.labels and not is_file_of_labels(one.labels) else None,
                 "ct_series": one.ct_series,
                 "pets": [asdict(replace(said, sidecar=None)) for said in one.pet_options],
                 # BIDS: the size of the body may come from participants.tsv.

@@ -18,16 +18,17 @@ from dataclasses import dataclass
 from datetime import date as Day
 from itertools import combinations
 
+from petbone.pipeline import TRACERS
+
 TOGETHER_DAYS = 30
 """Two tracers further apart are no one examination. A convention of petbone: nothing published sets it."""
-_ORDER = ("naf", "choline", "psma", "fdg", "other")  # of a pair of tracers, whichever came first in time
 
 
 @dataclass(frozen=True)
 class Visit:
     """A case as its row tells it. `tracers`: those that are known; empty where the files tell them."""
 
-    row: int
+    place: str  # row 2
     case: str
     patient: str
     date: str
@@ -64,12 +65,12 @@ class Pair:
         return (self.second.day - self.first.day).days
 
 
-def visit_of(row: int, case: str, cells: Mapping[str, str]) -> Visit:
+def visit_of(place: str, case: str, cells: Mapping[str, str]) -> Visit:
     """The visit that a row of the table tells of; `cells` by the names of their columns."""
     tracers = [cells.get(f"tracer{n}", "") for n in ("", "2") if cells.get(f"pet{n}")]
-    known = all(tracer in _ORDER for tracer in tracers)
+    known = all(tracer in TRACERS for tracer in tracers)
     return Visit(
-        row,
+        place,
         case,
         " ".join(cells.get("patient", "").split()),
         " ".join(cells.get("date", "").split()),
@@ -80,35 +81,35 @@ def visit_of(row: int, case: str, cells: Mapping[str, str]) -> Visit:
 
 def in_order(tracers: Iterable[str]) -> tuple[str, ...]:
     """Tracers as they stand in a pair of them."""
-    return tuple(sorted(set(tracers), key=_ORDER.index))
+    return tuple(sorted(set(tracers), key=TRACERS.index))
 
 
-def visit_findings(visits: Sequence[Visit]) -> Iterator[tuple[int, str]]:
-    """Row and what is wrong with the columns patient and date, every finding of the table."""
+def visit_findings(visits: Sequence[Visit]) -> Iterator[tuple[str, str]]:
+    """Where it stands and what is wrong with the columns patient and date, every finding of the table."""
     spelt: dict[str, Visit] = {}
     at: dict[tuple[str, str, str], Visit] = {}
     several = {patient for patient, some in of_patients(visits).items() if len(some) > 1}
     for one in visits:
         if one.date and one.day is None:
-            yield one.row, f"date {one.date!r}: expected YYYY-MM-DD, as 2024-05-31"
+            yield one.place, f"date {one.date!r}: expected YYYY-MM-DD, as 2024-05-31"
         if one.date and not one.patient:
-            yield one.row, "date without a patient; expected both, or neither"
+            yield one.place, "date without a patient; expected both, or neither"
         if not one.patient:
             continue
         before = spelt.setdefault(_key(one.patient).casefold(), one)
         if _key(before.patient) != _key(one.patient):
             yield (
-                one.row,
-                f"patient {one.patient!r} differs from {before.patient!r} of row {before.row} in capitals "
+                one.place,
+                f"patient {one.patient!r} differs from {before.patient!r} of {before.place} in capitals "
                 "only; expected one spelling of one patient",
             )
         if _key(one.patient) not in several:
             continue
         if not one.date:
-            yield one.row, f"no date, and patient {one.patient!r} has several cases; expected YYYY-MM-DD"
+            yield one.place, f"no date, and patient {one.patient!r} has several cases; expected YYYY-MM-DD"
         if one.apart:
             yield (
-                one.row,
+                one.place,
                 f"ct2, and patient {one.patient!r} has several cases; expected a row for each examination: "
                 "patient and date tell that they belong together",
             )
@@ -116,8 +117,8 @@ def visit_findings(visits: Sequence[Visit]) -> Iterator[tuple[int, str]]:
             same = at.setdefault((_key(one.patient), one.date, tracer), one)
             if same is not one and one.day is not None:
                 yield (
-                    one.row,
-                    f"patient {one.patient!r} has {tracer} of this date in row {same.row} already; expected "
+                    one.place,
+                    f"patient {one.patient!r} has {tracer} of this date in {same.place} already; expected "
                     "one case of a tracer at a date",
                 )
 
@@ -144,7 +145,7 @@ def pairs_of(visits: Sequence[Visit]) -> tuple[list[Pair], list[tuple[Visit, Vis
     pairs: list[Pair] = []
     refused: list[tuple[Visit, Visit, str]] = []
     for patient, some in of_patients(visits).items():
-        ordered = sorted((one for one in some if one.day is not None), key=lambda one: (one.date, one.row))
+        ordered = sorted((one for one in some if one.day is not None), key=lambda one: one.date)
         for earlier, later in combinations(ordered, 2):
             both = [tracer for tracer in earlier.tracers if tracer in later.tracers]
             if both and earlier.date == later.date:
@@ -162,7 +163,7 @@ def pairs_of(visits: Sequence[Visit]) -> tuple[list[Pair], list[tuple[Visit, Vis
 
 def _followups(patient: str, ordered: list[Visit]) -> Iterator[Pair]:
     found: dict[tuple[str, str], tuple[Visit, Visit, list[tuple[str, str]]]] = {}
-    for tracer in _ORDER:
+    for tracer in TRACERS:
         own = [one for one in ordered if tracer in one.tracers]
         for n, later in enumerate(own[1:], start=1):
             for against, earlier in (("first", own[0]), ("previous", own[n - 1])):
@@ -181,8 +182,8 @@ def _followups(patient: str, ordered: list[Visit]) -> Iterator[Pair]:
 
 
 def _two_tracers(patient: str, ordered: list[Visit]) -> Iterator[Pair]:
-    """The first of a pair is of the tracer that comes first in `_ORDER`, so that ratios mean the same."""
-    sets = sorted({one.tracers for one in ordered if one.tracers}, key=lambda some: _ORDER.index(some[0]))
+    """The first of a pair is of the tracer that comes first in `TRACERS`, whichever came first in time."""
+    sets = sorted({one.tracers for one in ordered if one.tracers}, key=lambda some: TRACERS.index(some[0]))
     for one_kind, other_kind in combinations(sets, 2):
         if set(one_kind) & set(other_kind):
             continue

@@ -299,14 +299,22 @@ def test_all_findings_of_patient_and_date_at_once(tmp_path: Path):
     ]
 
 
+def test_a_date_needs_a_column_patient(tmp_path: Path):
+    write_scans(tmp_path / "s", {})
+    head = HEAD.replace("patient", "person")
+    table = write_table(tmp_path / "t.csv", line("a", "s", "P1", "2024-01-01"), head=head)
+    with pytest.raises(InputErrors, match="has a column date and none called patient; expected both"):
+        read_cohort(table, tmp_path / "out")
+
+
 def visit(case: str, date: str, *tracers: str, apart: bool = False) -> Visit:
-    return Visit(int(case), case, "P", date, tracers, apart)
+    return Visit(f"row {case}", case, "P", date, tracers, apart)
 
 
 def test_a_row_of_two_examinations_is_none_of_several():
     some = [visit("2", "2024-01-01", "naf"), visit("3", "2024-02-01", "naf", "choline", apart=True)]
     ((row, said),) = visit_findings(some)
-    assert row == 3
+    assert row == "row 3"
     assert "expected a row for each examination" in said
     assert not list(visit_findings(some[1:]))
 
@@ -373,8 +381,8 @@ def test_a_pair_whose_folder_is_not_what_was_written(cohort: Path, tmp_path: Pat
     pair = Pair(
         "followup",
         "up",
-        Visit(1, "up--1", "up", "2023-03-15", ("naf",)),
-        Visit(2, "up--2", "up", "2023-06-15", ("naf",)),
+        Visit("row 2", "up--1", "up", "2023-03-15", ("naf",)),
+        Visit("row 3", "up--2", "up", "2023-06-15", ("naf",)),
         ("naf",),
         ("first",),
     )
@@ -392,7 +400,7 @@ def test_a_folder_that_is_no_pair_of_ours_is_left_alone(cohort: Path, tmp_path: 
     mine = tmp_path / "followup/up--1/up--2"
     mine.mkdir(parents=True)
     (mine / "notes.txt").write_text("mine", encoding="utf-8")
-    visits = [Visit(n, f"up--{n}", "up", f"2023-0{n}-15", ("naf",)) for n in (1, 2)]
+    visits = [Visit(f"row {n}", f"up--{n}", "up", f"2023-0{n}-15", ("naf",)) for n in (1, 2)]
     pair = Pair("followup", "up", *visits, ("naf",), ("first",))
     record = do_pair(pair, Judge(published_limits(), own=False), tmp_path, 1)
     assert record.state == "failed"

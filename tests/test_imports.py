@@ -39,7 +39,8 @@ LAYERS = [
     {"cohort_dates", "typed_table", "cohort_columns"},
     {"cohort_table"},
     {"cohort_case", "done_case", "cohort_compare"},
-    {"cohort_workers", "cohort_followup", "cohort_patients", "cohort_groups", "cohort_results", "progress"},
+    {"cohort_bids", "cohort_workers", "cohort_followup", "cohort_patients", "cohort_groups"}
+    | {"cohort_results", "progress"},
     {"cohort"},
     {"mask_files"},
     {"validation_files", "readings_files", "detection_files"},
@@ -56,7 +57,7 @@ MAY_TAKE_PATHS = {
     "validation_files", "readings_files", "cli", "cli_compare", "cli_validate", "cli_options", "labels",
     "net", "steps", "selftest", "pairing", "detection_files", "cli_validate_hotspots",
     "cohort", "cohort_case", "cohort_results", "cohort_table", "cohort_workers", "cli_cohort",
-    "typed_table", "cohort_columns", "done_case", "cohort_compare", "cohort_followup",
+    "typed_table", "cohort_columns", "done_case", "cohort_compare", "cohort_followup", "cohort_bids",
     "cohort_patients", "cohort_groups",
 }  # fmt: skip
 
