@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import petbone
-from petbone.burden import BONE_COLUMNS, DEFINITIONS, HOTSPOT_COLUMNS
+from petbone.burden import BONE_COLUMNS, DEFINITIONS, HOTSPOT_COLUMNS, REGION_COLUMNS
 from petbone.cohort_case import DONE, Record
+from petbone.cohort_compare import Outcome
+from petbone.cohort_followup import write_followup
+from petbone.cohort_groups import FILES as COMPARISON_FILES
+from petbone.cohort_groups import write_comparisons
 from petbone.cohort_page import write_page
+from petbone.cohort_patients import write_patients
 from petbone.cohort_review import write_quality
 from petbone.cohort_table import CohortRow, CohortTable
 from petbone.done_case import DoneCase, done_case
@@ -24,13 +29,18 @@ from petbone.indices import COLUMNS as INDEX_COLUMNS
 from petbone.pipeline import versions
 from petbone.typed_table import TypedTable
 
-TABLES = {"bones": BONE_COLUMNS, "hotspots": HOTSPOT_COLUMNS, "indices": INDEX_COLUMNS}
+TABLES = {
+    "bones": BONE_COLUMNS,
+    "hotspots": HOTSPOT_COLUMNS,
+    "indices": INDEX_COLUMNS,
+    "regions": REGION_COLUMNS,
+}
 _TEXT = {
     *("case", "tracer"),
     *("name", "side", "group", "status", "cut_by", "bone", "other_bones", "flags"),
-    *("index", "unit", "operator", "bones", "reference", "note"),
+    *("index", "unit", "operator", "bones", "reference", "note", "region"),
 }
-_WHOLE = {"id", "hotspot", "hotspot_count", "connectivity", "flagged_hotspots"}
+_WHOLE = {"id", "hotspot", "hotspot_count", "connectivity", "flagged_hotspots", "bones_seen"}
 
 _MEANINGS = {
     "case": "the case's name in the table of the cohort, and that of its folder",
@@ -62,37 +72,62 @@ _MEANINGS = {
     "value_unflagged": "value without the flagged hotspots",
     "flagged_hotspots": "how many hotspots have a flag",
     "flagged_ml": "their volume",
+    "region": "part of the skeleton: spine, thorax, pelvis, limbs, head, skeleton_49 or skeleton_62",
+    "bones_seen": "how many of its bones are in the PET",
     "step": "what was going on when the case failed",
     "error": "why",
 }
 
+_OF_REGIONS = {
+    "seen_fraction": "part of the region that was in both images, by the standard skeleton",
+    "pet_volume_ml": "of its bones together",
+    "suv_mean": "mean of its bones, weighted by their pet_volume_ml",
+    "suv_max": "highest of its bones",
+    "hotspot_count": "hotspots of which a bone of it holds the largest share",
+    "hotspot_volume_ml": "of its bones together",
+    "hotspot_tlu_g": "of its bones together",
+    "hotspot_fraction": "hotspot_volume_ml / pet_volume_ml of its bones that the rule searches",
+}
+
 
 def write_cohort(
-    table: CohortTable, records: Sequence[Record], told: dict[str, Any], output: Path
+    table: CohortTable,
+    records: Sequence[Record],
+    told: dict[str, Any],
+    output: Path,
+    pairs: Sequence[Outcome] = (),
 ) -> list[Record]:
     """Write the tables of all cases that are done, ``failures.csv``, the dictionary and the provenance.
 
-    Every file takes the place of its predecessor at once, when all are written. Returns the records, with
-    cases whose folder is not what the record says as failed. Raises ResourceError when it cannot write.
+    `pairs`: what became of each two cases of one patient. Every file takes the place of its predecessor at
+    once, when all are written. Returns the records, those of pairs behind those of cases, with the ones whose
+    folder is not what the record says as failed. Raises ResourceError when it cannot write.
     """
     rows = {row.case: row for row in table.rows}
     try:
         with tempfile.TemporaryDirectory(prefix=".tables-", suffix=".part", dir=output) as text:
             part = Path(text)
             checked = _write_tables(rows, table.kept, records, part, output)
-            made = write_quality(table, checked, part, output)
+            compared, explained = write_followup(pairs, output, part)
+            explained += write_quality(table, checked, part, output)
+            explained += write_patients(table, checked, part)
+            explained += write_comparisons(table, checked, part)
+            checked += compared
             failed = [[one.case, one.step, one.error] for one in checked if one.state == "failed"]
             _write_csv(part / "failures.csv", ["case", "step", "error"], failed)
             _write_csv(
                 part / "cohort_dictionary.csv",
                 ["column", "table", "unit", "meaning"],
-                dictionary(table.kept) + made,
+                dictionary(table.kept) + explained,
             )
             provenance = _provenance(table, checked, told)
             write_json(provenance, part / MARK)
             write_page(provenance, part)
             for path in sorted(part.iterdir()):
                 path.replace(output / path.name)
+            if not table.by:  # those of an earlier run would pass for ones of these cases
+                for left in COMPARISON_FILES:
+                    (output / left).unlink(missing_ok=True)
     except OSError as error:
         free_mb = shutil.disk_usage(output).free / 1e6
         raise ResourceError(
@@ -171,7 +206,8 @@ def dictionary(kept: tuple[str, ...]) -> list[list[str]]:
     for table, columns in {**TABLES, "failures": ["step", "error"]}.items():
         first = ["case"] if table == "failures" else ["case", "tracer"]
         for column in [*first, *columns]:
-            meaning = _MEANINGS.get(column) or DEFINITIONS[column]
+            of_region = _OF_REGIONS.get(column) if table == "regions" else None
+            meaning = of_region or _MEANINGS.get(column) or DEFINITIONS[column]
             rows.append([column, table, unit_of(column), meaning])
         if table != "failures":
             rows += [[column, table, "", "as in the table of the cohort"] for column in kept]
@@ -193,13 +229,23 @@ _AS_THE_ROW_SAYS = {"value", "value_unflagged", "whole_estimate", "whole_low", "
 
 def _provenance(table: CohortTable, records: Sequence[Record], told: dict[str, Any]) -> dict[str, Any]:
     """How many cases, by what, and the hash of each one's own provenance. No path and no time."""
+    cases = [record for record in records if not record.against]
+    pairs = [record for record in records if record.against]
     return {
         "petbone": petbone.__version__,
         **told,
-        "cases": len(records),
-        "failed": sum(record.state == "failed" for record in records),
+        "cases": len(cases),
+        "failed": sum(record.state == "failed" for record in cases),
+        "compared": len(pairs),
+        "compared_failed": sum(record.state != "done" and record.state != "kept" for record in pairs),
         "columns_kept": list(table.kept),
+        "compared_by": list(table.by),
         "notes": list(table.notes),
-        "provenance_sha256": {one.case: one.provenance_sha256 for one in records if one.state != "failed"},
+        "provenance_sha256": {one.case: one.provenance_sha256 for one in cases if one.state != "failed"},
+        "compared_sha256": [
+            {"case_1": one.against, "case_2": one.case, "provenance_sha256": one.provenance_sha256}
+            for one in pairs
+            if one.state in ("done", "kept")
+        ],
         "versions": versions(),
     }
