@@ -327,8 +327,15 @@ def overall(case: str, checks: Sequence[Check]) -> Check:
     What two PETs of one case say alike is said once.
     """
     reasons = []
+    # Where the whole PET lies aside, so do its bones.
+    whole = {c.tracer for c in checks if c.check == "pet_to_ct_mm" and c.verdict in VERDICTS[1:]}
     for verdict in reversed(VERDICTS[1:]):
-        past = [check for check in checks if check.verdict == verdict]
+        past = [
+            check
+            for check in checks
+            if check.verdict == verdict
+            and not (check.check == "bones_aside_percent" and check.tracer in whole)
+        ]
         texts: dict[str, list[str]] = {}
         for check in past:
             texts.setdefault(check.note, []).append(check.tracer)

@@ -22,7 +22,7 @@ from petbone.report.cohort import CohortTables, render
 from petbone.report.cohort_groups import group_sections
 from petbone.report.cohort_scans import far_out
 from petbone.report.cohort_tracer import involvement
-from petbone.report.cohort_words import headline, link
+from petbone.report.cohort_words import compared, headline, link
 from petbone.report.heat_map import STEPS, heat_map, views
 from petbone.report.scales import Scale
 from petbone.report.spread import spread_chart
@@ -254,11 +254,24 @@ def test_a_patient_progressed_by_a_scan_not_to_be_trusted_is_said_so():
     assert found.why == "18F-NaF, 100 days after the first: 3 new hotspots"
     assert found.doubt == "p2: not to be trusted"
     assert not headline(3, 1, {}, follow(course="mixed")).progressed
+    both = pd.concat(
+        [follow(), follow(tracer="choline", why="2 new hotspots"), follow(days=10, why="earlier")]
+    )
+    (found,) = headline(3, 1, {}, both.reset_index(drop=True)).progressed
+    assert found.why == (
+        "18F-NaF, 100 days after the first: 3 new hotspots; choline, 100 days after the first: 2 new hotspots"
+    )
     undated = headline(3, 1, {}, follow(days=math.nan, against="previous")).progressed[0]
     assert undated.why == "18F-NaF, against the one before: 3 new hotspots"
 
 
 # The figures
+
+
+def test_a_comparison_has_a_page_where_it_was_made():
+    assert compared({"case_1": "a/ä", "case_2": "b c", "rule": None}) == "cases/b%20c/report.html"
+    found = compared({"case_1": "a/ä", "case_2": "b c", "rule": "PET15"})
+    assert found == "followup/a%2F%C3%A4/b%20c/compare.html"
 
 
 def test_every_bone_has_an_outline_and_right_is_right():
@@ -300,7 +313,7 @@ def test_colours_of_bones_by_hand():
     }
     assert {bone: found.css[bone] for bone in expected} == expected
     assert found.legend[1] == ("h1", "0–6")
-    assert found.legend[-2:] == (("h8", "42–48 %"), ("hn", "not seen"))
+    assert found.legend[-2:] == (("h8", "42–48 %"), ("hn", "not searched"))
     assert len(found.legend) == STEPS + 2
     nothing = heat_map("t", "%", {bone.name: 0.0 for bone in BONES}, {})
     assert nothing.legend == (("h0", "0"),)

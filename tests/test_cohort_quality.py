@@ -217,6 +217,13 @@ def test_overall_is_the_worst_and_says_what_two_pets_share_once():
     assert {check.verdict for check in together} <= {*VERDICTS, ""}
 
 
+def test_bones_aside_are_no_reason_of_their_own_where_the_whole_pet_is():
+    rows = [row("whole", 9, 0.1), row("T1", 9, 0.1), row("T2", 9, 0.1)]
+    found = overall("a", checks_of(facts(pet(), placed={"naf": rows})))
+    assert (found.value, found.verdict) == (2, "bad")
+    assert found.note == "the PET lies 9.0 ± 0.1 mm off the CT, its voxel is 4.0 mm"
+
+
 def test_modified_z_by_hand():
     values = [1, 2, 3, 4, 5, 6, 7, 8, 9, 100]  # median 5.5, distances' median 2.5
     assert modified_z(values)[-1] == pytest.approx(0.6745 * 94.5 / 2.5)

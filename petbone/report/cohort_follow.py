@@ -11,7 +11,7 @@ import pandas as pd
 
 from petbone.report.case import TRACER_NAMES
 from petbone.report.cohort_cells import case_cell, number_cell, text_cell, verdict_cell
-from petbone.report.cohort_words import COURSES
+from petbone.report.cohort_words import COURSES, compared
 from petbone.report.privacy import plain
 from petbone.report.tables import Cell, Column, Row, Table, called, is_missing, three
 from petbone.report.waterfall import Fall, Waterfall, drawn
@@ -56,7 +56,7 @@ def follow_sections(
 def _limits_of(rows: pd.DataFrame) -> tuple[float, float] | None:
     """The limits of repeatability that the total uptake was judged by, where they are the same for all."""
     told = set(rows["total_limits"].dropna()) if "total_limits" in rows else set()
-    found = [re.fullmatch(r"([\d.]+) to ([\d.]+)", str(text)) for text in told]
+    found = [re.fullmatch(r"([\d.]+) ?(?:-|–|to) ?([\d.]+)", str(text)) for text in told]
     if len(found) != 1 or found[0] is None:
         return None
     return float(found[0][1]), float(found[0][2])
@@ -117,7 +117,7 @@ def _follow_table(rows: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -
         css = f"course-{_COURSE_CSS.get(course, 'unjudged')}"
         cells = (
             text_cell(called(row["patient"]), "text case"),
-            Cell(course, str(order.get(course, len(order))), "text"),
+            Cell(course, str(order.get(course, len(order))), "text", href=compared(row)),
             text_cell(row.get("why")),
             case_cell(row["case_1"]),
             case_cell(row["case_2"]),

@@ -43,6 +43,14 @@ def link(case: object) -> str:
     return f"cases/{quote(str(case), safe='')}/report.html"
 
 
+def compared(row: Mapping[Any, Any]) -> str:
+    """Where the page of two dates lies; that of the later case where they could not be compared."""
+    if is_missing(row.get("rule")):
+        return link(row["case_2"])
+    pair = "/".join(quote(str(row[name]), safe="") for name in ("case_1", "case_2"))
+    return f"followup/{pair}/compare.html"
+
+
 def headline(
     cases: int, failed: int, verdicts: Mapping[str, tuple[str, str]], followup: pd.DataFrame | None
 ) -> Headline:
@@ -72,17 +80,24 @@ def _cases(number: int) -> str:
 
 
 def _progressed(followup: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -> list[Named]:
-    """Patients with a comparison in which they progressed, once each, by the latest of these."""
-    rows = followup[followup["course"] == "progressed"]
+    """Patients with a comparison in which they progressed: once each, in each tracer by the latest of these."""
+    rows = followup[followup["course"] == "progressed"].sort_values("days", kind="stable")
+    latest = rows.groupby(["patient", "tracer"], sort=False).tail(1)
     found = []
-    for patient, own in rows.groupby("patient", sort=False):
-        last = own.sort_values("days", kind="stable").to_dict("records")[-1]
-        tracer = TRACER_NAMES.get(str(last["tracer"]), plain(last["tracer"]))
-        said = f"{tracer}, {_days(last)}: {plain(last['why'])}" if last.get("why") else ""
-        bad = [case for case in (last["case_1"], last["case_2"]) if verdicts.get(case, ("",))[0] == "bad"]
+    for patient in rows["patient"].loc[rows.index.sort_values()].unique():
+        own = latest[latest["patient"] == patient].sort_index().to_dict("records")
+        said = "; ".join(_said(row) for row in own)
+        cases = dict.fromkeys(row[name] for row in own for name in ("case_1", "case_2"))
+        bad = [case for case in cases if verdicts.get(case, ("",))[0] == "bad"]
         doubt = f"{' and '.join(map(called, bad))}: not to be trusted" if bad else ""
-        found.append(Named(called(patient), link(last["case_2"]), said, doubt))
+        found.append(Named(called(patient), compared(own[-1]), said, doubt))
     return found
+
+
+def _said(row: Mapping[Any, Any]) -> str:
+    tracer = TRACER_NAMES.get(str(row["tracer"]), plain(row["tracer"]))
+    why = "" if is_missing(row.get("why")) else f": {plain(row['why'])}"
+    return f"{tracer}, {_days(row)}{why}"
 
 
 def _days(row: Mapping[Any, Any]) -> str:

@@ -76,11 +76,11 @@ def heat_map(title: str, unit: str, values: Mapping[str, float | None], words: M
         legend[-1] = (legend[-1][0], f"{legend[-1][1]} {unit}")
     every = {outline.bone for view in views() for outline in view.outlines}
     if not every <= set(known):
-        legend.append(("hn", "not seen"))
+        legend.append(("hn", "not searched"))
     return HeatMap(
         title,
         {bone: css.get(bone, "hn") for bone in every},
-        {bone: words.get(bone, f"{bone}: not seen") for bone in every},
+        {bone: words.get(bone, f"{bone}: not seen or not searched") for bone in every},
         tuple(legend),
     )
 
