@@ -80,7 +80,7 @@ def _cases(number: int) -> str:
 
 
 def _progressed(followup: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -> list[Named]:
-    """Patients with a comparison in which they progressed: once each, in each tracer by the latest of these."""
+    """Patients with a comparison in which they progressed, once each; in each tracer the latest of these."""
     rows = followup[followup["course"] == "progressed"].sort_values("days", kind="stable")
     latest = rows.groupby(["patient", "tracer"], sort=False).tail(1)
     found = []
