@@ -392,7 +392,7 @@ def test_far_out_by_hand():
 def test_groups_have_intervals_in_one_cell_and_what_is_alike_is_told_once(made_up):
     (one,) = group_sections(pd.read_parquet(made_up / "comparisons.parquet"))
     assert one.by == "arm"
-    assert ("group 1", "A") in one.alike
+    assert one.groups == (("group 1", "A"), ("group 2", "B"))
     assert one.indices is not None
     titles = [column.title for column in one.indices.columns]
     assert "median: A" in titles
@@ -402,4 +402,18 @@ def test_groups_have_intervals_in_one_cell_and_what_is_alike_is_told_once(made_u
     assert re.fullmatch(r"[\d.]+ to [\d.]+", first["median: A"].more)
     assert one.bones is not None
     assert len(one.bones.rows) == 49
+    assert one.noted[0] == "first examination of each patient; p not adjusted: indices are few"
+    assert one.noted[1] == "first examination of each patient; p adjusted for 49 bones"
+    assert "note" not in titles  # nothing is left of it
+    table = pd.DataFrame({"measure": ["a", "b"], "note": ["x; y", "z; x"], "p": [0.5, None]})
+    (one,) = group_sections(table)
+    assert one.noted == ("x", "")
+    assert [[cell.text for cell in row.cells] for row in one.indices.rows] == [
+        ["a", "y", "0.500"],
+        ["b", "z", "–"],
+    ]
+    untested = pd.DataFrame({"test": ["U", "U", None], "note": ["x; y", "x", "x; not tested"]})
+    (one,) = group_sections(untested)
+    assert one.noted[0] == "x"
+    assert [row.cells[1].text for row in one.indices.rows] == ["y", "–", "x; not tested"]
     assert group_sections(None) == []

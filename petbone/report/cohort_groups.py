@@ -19,9 +19,10 @@ class GroupSection:
 
     key: str
     by: str
-    alike: tuple[tuple[str, str], ...]  # what is the same in every row
+    groups: tuple[tuple[str, str], ...]  # number and name
     indices: Table | None
     bones: Table | None
+    noted: tuple[str, str]  # what the notes of all tests say, of indices and of bones
 
 
 def group_sections(table: pd.DataFrame | None) -> list[GroupSection]:
@@ -36,14 +37,31 @@ def group_sections(table: pd.DataFrame | None) -> list[GroupSection]:
         names = [column for column in rows if re.fullmatch(r"group_\d+", str(column))]
         alike = {
             str(column): plain(rows[column].iloc[0])
-            for column in (*names, "note")
-            if column in rows and rows[column].notna().all() and rows[column].nunique() == 1
+            for column in names
+            if rows[column].notna().all() and rows[column].nunique() == 1
         }
         rest = rows.drop(columns=list(alike))
-        tables = [_of_groups(rest[part], alike) for part in (~of_bone[rows.index], of_bone[rows.index])]
+        parts = [_common_note(rest[part]) for part in (~of_bone[rows.index], of_bone[rows.index])]
+        indices, bones = (_of_groups(part, alike) for part, _ in parts)
         told = tuple((column.replace("_", " "), value) for column, value in alike.items())
-        found.append(GroupSection(f"groups{n}", called(name), told, *tables))
+        noted = (parts[0][1], parts[1][1])
+        found.append(GroupSection(f"groups{n}", called(name), told, indices, bones, noted))
     return found
+
+
+def _common_note(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows without the clauses that the notes of all tests have, and these clauses.
+
+    Clauses are parted by semicolons. Rows without a test keep theirs.
+    """
+    tested = rows["test"].notna() if "test" in rows else pd.Series(True, rows.index)
+    if "note" not in rows or not tested.any() or rows.loc[tested, "note"].isna().any():
+        return rows, ""
+    notes = rows.loc[tested, "note"].map(lambda note: str(note).split("; "))
+    common = [clause for clause in notes.iloc[0] if all(clause in note for note in notes)]
+    rest = rows["note"].astype(object)
+    rest[tested] = ["; ".join(clause for clause in note if clause not in common) or None for note in notes]
+    return rows.assign(note=rest), plain("; ".join(common))
 
 
 def _of_groups(rows: pd.DataFrame, alike: Mapping[str, str]) -> Table | None:
