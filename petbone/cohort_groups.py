@@ -184,7 +184,7 @@ def _of_indices(what: dict[str, Any], firsts: Firsts, indices: pd.DataFrame) -> 
         unit = next((text for text in found["unit"] if isinstance(text, str)), None)
         row = _compared(firsts, found.set_index("case")["value"])
         if row.tested:
-            row.note.append("p not adjusted: indices are few, and tell of the same hotspots")
+            row.note.append("p not adjusted")
         yield what | {"measure": name, "unit": unit} | row.cells()
 
 
@@ -253,12 +253,11 @@ def _tested(given: dict[str, F64]) -> tuple[dict[str, Any], list[str]]:
         more = compare_more(list(large.values()))
         cells = {"test": "Kruskal-Wallis", "statistic": more.h, "p": more.p}
         cells |= {"effect_name": "epsilon_squared", "effect": more.effect}
-        return cells, [f"Kruskal-Wallis of {', '.join(large)} by chi squared, ties corrected", *said]
+        return cells, [", ".join(large), "p by chi squared, ties corrected", *said]
     (first, one), (second, two) = large.items()
     found = compare_two(one, two)
-    how = "exact" if found.exact else "by the normal distribution, corrected for ties and continuity"
+    how = "exact p" if found.exact else "p by the normal distribution, ties corrected"
     cells = {"test": "Mann-Whitney", "statistic": found.u, "p": found.p}
     cells |= {"effect_name": "rank_biserial", "effect": found.effect, "shift": found.shift}
     cells |= {"shift_low": found.shift_interval[0], "shift_high": found.shift_interval[1]}
-    direction = f"effect and shift above 0: {first} is greater"
-    return cells, [f"Mann-Whitney of {first} against {second}, two-sided, p {how}; {direction}", *said]
+    return cells, [f"{first} against {second} (above 0: {first} is greater)", how, *said]
