@@ -17,11 +17,14 @@ from cohort_fixtures import HEAD, line, write_scans, write_table
 from cohort_made_up import write_made_up
 from petbone.anatomy import BONES
 from petbone.cohort_page import write_page
+from petbone.cohort_review import AGREEMENT, CONCORDANCE
 from petbone.outliers import FAR
 from petbone.report.cohort import CohortTables, render
+from petbone.report.cohort_follow import follow_sections
 from petbone.report.cohort_groups import group_sections
+from petbone.report.cohort_pairs import pair_sections
 from petbone.report.cohort_scans import far_out
-from petbone.report.cohort_tracer import involvement
+from petbone.report.cohort_tracer import involvement, tracer_section
 from petbone.report.cohort_words import compared, headline, link
 from petbone.report.heat_map import STEPS, heat_map, views
 from petbone.report.scales import Scale
@@ -337,6 +340,61 @@ def test_involvement_counts_those_that_searched_the_bone():
     assert (found["searched"], found["hot"], found["volume_ml"]) == (3, 2, 3.0)
     assert found["often_percent"] == pytest.approx(200 / 3)
     assert found["much_percent"] == pytest.approx(20)
+
+
+def test_bars_of_patients_fall_from_the_greatest_rise():
+    uptake = [(10.0, 5.0), (0.0, 3.0), (4.0, 8.0), (0.0, 0.0), (2.0, 0.0), (None, 1.0), (10.0, 1000.0)]
+    table = pd.concat([follow(patient=f"p{n}", course="mixed") for n in range(7)], ignore_index=True)
+    table[["total_tlu_g_1", "total_tlu_g_2"]] = uptake
+    table["total_limits"] = "0.70-1.44"
+    (section,) = follow_sections(table, {})
+    assert section.undrawn == 2
+    assert section.figure is not None
+    bars = section.figure.bars
+    assert [bar.label for bar in bars] == ["p1", "p6", "p2", "p0", "p4"]
+    assert [bar.value for bar in bars] == ["none before", "100.00", "2.00", "0.50", "none now"]
+    assert section.figure.band is not None
+    assert section.figure.band[2:] == ("1.44", "0.70")
+    zero, top = section.figure.zero, section.figure.top
+    assert (bars[0].y, bars[1].y) == (top, top)  # no ratio, and one beyond the axis, end with it
+    assert bars[2].y + bars[2].height == pytest.approx(zero)
+    assert bars[2].height == pytest.approx(bars[3].height)  # twice and half
+    assert dict(section.counts)["mixed"] == 7
+    other = table.assign(total_limits=["0.70-1.44", *["0.5-2"] * 6])
+    assert follow_sections(other, {})[0].figure.band is None  # no limits that hold for all
+
+
+def test_only_the_last_examination_against_the_first_is_drawn():
+    rows = [
+        {"days": 100, "total_tlu_g_1": 1.0, "total_tlu_g_2": 9.0},
+        {"days": 200, "total_tlu_g_1": 1.0, "total_tlu_g_2": 2.0},
+        {"days": 100, "total_tlu_g_1": 9.0, "total_tlu_g_2": 2.0, "against": "previous"},
+    ]
+    (section,) = follow_sections(pd.concat([follow(**row) for row in rows], ignore_index=True), {})
+    assert section.figure is not None
+    assert [bar.value for bar in section.figure.bars] == ["2.00"]
+    assert len(section.table.rows) == 3
+
+
+def test_two_tracers_without_any_bone_in_common_have_no_agreement():
+    names = [column.name for column in AGREEMENT]
+    row = dict.fromkeys(names, 0) | {"case": "a", "tracer_1": "naf", "tracer_2": "choline"}
+    row |= dict.fromkeys(("agreement_percent", "positive_agreement", "dice", "suv_max_rho"), math.nan)
+    bones = pd.DataFrame(columns=[column.name for column in CONCORDANCE])
+    (section,) = pair_sections(pd.DataFrame([row]), bones)
+    assert {card.title: card.value for card in section.cards}["bones judged alike"] == "–"
+    assert section.charts == ()
+    assert all(not parts for _, parts in section.bars)
+
+
+def test_a_value_that_is_no_number_is_not_drawn():
+    row = {"tracer": "naf", "index": "FTV10", "unit": "mL", "note": None}
+    indices = pd.DataFrame(
+        [row | {"case": c, "value": v} for c, v in (("a", 1.0), ("b", math.inf), ("c", None))]
+    )
+    bones = pd.DataFrame(columns=["case", "tracer", "name", "status", "hotspot_count", "hotspot_volume_ml"])
+    section = tracer_section(1, "naf", (indices, bones.assign(hotspot_fraction=None, suv_max=None)), {})
+    assert section.charts[0].boxes[0].note == "n 1, median 1"
 
 
 def test_a_spread_has_a_place_for_0_and_its_quartiles_are_numpys():

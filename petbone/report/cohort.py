@@ -54,7 +54,7 @@ def render(cohort: CohortTables, provenance: Mapping[str, Any]) -> str:
     tracers = list(dict.fromkeys(cohort.indices["tracer"]))
     top = headline(total, lost, verdicts, _filled_table(cohort.followup))
     grouped = dict(cohort.groups or {})
-    hidden = ("provenance_sha256", "columns_kept", "notes")
+    hidden = ("provenance_sha256", "compared_sha256", "columns_kept", "notes")
     return (
         environment()
         .get_template("cohort.html")

@@ -78,15 +78,17 @@ def _falls(rows: pd.DataFrame) -> tuple[list[Fall], int]:
         name, before, after = called(row["patient"]), row["total_tlu_g_1"], row["total_tlu_g_2"]
         course = "not judged" if is_missing(row["course"]) else str(row["course"])
         css = _COURSE_CSS.get(course, "unjudged")
-        if is_missing(before) or is_missing(after) or not (before or after):
+        if is_missing(before) or is_missing(after) or not max(before, after) > 0:
             undrawn += 1
             continue
         words = f"{name}: {three(before)} g, then {three(after)} g, {course}"
-        if before and after:
+        if before > 0 and after > 0:
             ratio = after / before
             falls.append(Fall(css, name, words, f"{ratio:.2f}", ratio))
         else:
-            falls.append(Fall(css, name, words, "none before" if after else "none now", rises=bool(after)))
+            falls.append(
+                Fall(css, name, words, "none before" if after > 0 else "none now", rises=bool(after > 0))
+            )
     height = {True: math.inf, False: -math.inf}
     falls.sort(key=lambda fall: -(height[fall.rises] if fall.ratio is None else fall.ratio))
     return falls, undrawn
@@ -116,7 +118,7 @@ def _follow_table(rows: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -
         worst = next((word for word in ("bad", "warn", "ok") if word in pair), "")
         css = f"course-{_COURSE_CSS.get(course, 'unjudged')}"
         cells = (
-            text_cell(called(row["patient"]), "text case"),
+            Cell(called(row["patient"]), called(row["patient"]), "text case"),
             Cell(course, str(order.get(course, len(order))), "text", href=compared(row)),
             text_cell(row.get("why")),
             case_cell(row["case_1"]),
@@ -124,7 +126,7 @@ def _follow_table(rows: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -
             number_cell(row["days"], "whole"),
             number_cell(row["total_tlu_g_1"]),
             number_cell(row["total_tlu_g_2"]),
-            number_cell(row["total_tlu_ratio"], 2),
+            number_cell(row.get("total_tlu_ratio"), 2),
             text_cell(row.get("total_verdict")),
             number_cell(row.get("new"), "whole"),
             number_cell(row.get("gone"), "whole"),

@@ -59,7 +59,7 @@ def tracer_section(
 
 
 def _spread(name: str, rows: pd.DataFrame, groups: Mapping[str, str]) -> BoxChart:
-    known = rows[rows["value"].notna()]
+    known = rows[np.isfinite(rows["value"].to_numpy(np.float64))]
     names = sorted(set(groups.values())) if groups else [""]
     parted: dict[str, list[tuple[str, float]]] = {group: [] for group in names}
     for case, value in zip(known["case"], known["value"], strict=True):
