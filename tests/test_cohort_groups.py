@@ -190,7 +190,7 @@ def test_three_groups_and_one_that_is_too_small(tmp_path):
     assert found["effect"] == pytest.approx(h / 16, rel=1e-5)
     assert pd.isna(found["shift"])
     table = cohort(rows[:-2], "arm")
-    assert table.notes == ("--by arm: 'C' has 2 patients, too few for a test (expected 3)",)
+    assert table.notes == ("--by arm: 'C' has too few patients for a test: 2 (expected 3)",)
     found = compared(tmp_path / "two", table, values, {}).iloc[0]
     assert (found["test"], found["n_3"], found["median_3"]) == ("Mann-Whitney", 2, 1.5)
     assert found["p"] == pytest.approx(compare_two(A, B).p, rel=1e-5)
