@@ -182,7 +182,7 @@ def sweep_pairs(output: Path, wanted: Iterable[Path]) -> None:
     """
     kept = set(wanted)
     for place in (output / name for name in PLACES):
-        for done in place.glob(f"*/*/{DONE}"):
+        for done in list(place.glob(f"*/*/{DONE}")):
             if done.parent not in kept:
                 shutil.rmtree(done.parent, ignore_errors=True)
         for empty in [*place.glob("*"), place]:

@@ -114,7 +114,7 @@ def _remarks(column: str, patients: Sequence[Patient]) -> Iterator[str]:
             yield f"{n} groups differ by capital letters only ({alike}); they stay apart"
     for name, members in groups.items():
         if len(members) < FEWEST:
-            yield f"{name!r} has {len(members)} patients, too few for a test (expected {FEWEST})"
+            yield f"{name!r} has too few patients for a test: {len(members)} (expected {FEWEST})"
 
 
 def _cell(column: str, row: CohortRow) -> str:

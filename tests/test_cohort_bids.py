@@ -94,6 +94,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ground
 
 
+def only(folder: Path, pattern: str) -> Path:
+    (found,) = folder.glob(pattern)
+    return found
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -114,10 +119,10 @@ def test_the_tables_are_those_of_the_same_patients_in_a_csv(dataset: Path, cli: 
     ):
         place, copy = dataset / case.replace("_", "/"), tmp_path / "copy" / case
         copy.mkdir(parents=True)
-        sources = {"ct": next(place.glob("*/*_[cC][tT].nii.gz"))}
+        sources = {"ct": only(place, "*/*_[cC][tT].nii.gz")}
         masks = dataset / "derivatives/manual" / case.replace("_", "/")
-        sources["bones"] = next(masks.glob("*/*_dseg.nii.gz"))
-        sources |= {f"pet{n}": next(place.glob(f"pet/{one}_pet.nii.gz")) for n, one in enumerate(pets)}
+        sources["bones"] = only(masks, "*/*_dseg.nii.gz")
+        sources |= {f"pet{n}": only(place, f"pet/{one}_pet.nii.gz") for n, one in enumerate(pets)}
         for name, source in sources.items():
             (copy / f"{name}.nii.gz").write_bytes(source.read_bytes())
         cells = [f"copy/{case}/{name}.nii.gz" for name in ("ct", "bones", "pet0")]
@@ -272,7 +277,7 @@ def test_every_tracer_with_a_ct_of_its_own(tmp_path: Path):
     assert "PETs of two dates" in findings(ground)[0]
 
 
-def test_masks_of_a_pipeline_and_whose_labels_they_have(tmp_path: Path):
+def test_masks_of_a_pipeline_and_whose_labels_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ground = made(tmp_path / "data", f"sub-1/{PET}")
     masks = tmp_path / "data/derivatives/tool"
     made(masks, "sub-1/anat/sub-1_space-ct_dseg.nii.gz")
@@ -293,6 +298,10 @@ def test_masks_of_a_pipeline_and_whose_labels_they_have(tmp_path: Path):
     assert files().labels == str(masks / "sub-1/anat/sub-1_space-ct_dseg.tsv")
     (row,) = by_case(ground, tmp_path / "out", derivatives="tool", labels="totalsegmentator").values()
     assert row.files.labels == "totalsegmentator"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.csv").write_text("label,name\n1,T7\n", encoding="utf-8")
+    (row,) = by_case(ground, tmp_path / "out", derivatives="tool", labels="mine.csv").values()
+    assert row.files.labels == str(tmp_path / "mine.csv")
     write_tsv(masks / "sub-1/anat/sub-1_space-ct_dseg.tsv", "index name", "7 no_bone_at_all")
     (said,) = findings(ground, derivatives="tool")
     assert "1 names are no bone and no organ known: no_bone_at_all" in said

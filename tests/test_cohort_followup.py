@@ -170,6 +170,25 @@ def test_two_tracers_of_two_rows_are_what_two_pets_of_one_row_are(cohort: Path, 
     assert row["bones_compared"] == "4"
 
 
+def test_two_tracers_at_both_dates(tmp_path: Path):
+    lines = []
+    for n, (naf, choline) in enumerate((({16: 20}, {17: 20}), ({16: 60}, {17: 20, 47: 20, 48: 20})), start=1):
+        write_scans(tmp_path / f"s{n}", naf)
+        write_scans(tmp_path / f"s{n}", choline, "choline")
+        lines.append(f"{line(f'c{n}', f's{n}', 'P', f'2024-0{n}-01')},s{n}/choline.nii.gz,choline,suv")
+    table = write_table(tmp_path / "t.csv", *lines, head=f"{HEAD},pet2,tracer2,units2")
+    assert run(table, tmp_path / "out") == {"c1": "done", "c2": "done", "c1>c2": "done"}
+    found = {one["tracer"]: one for one in rows(tmp_path / "out/followup.csv")}
+    assert {name: (one["rule"], one["new"]) for name, one in found.items()} == {
+        "naf": ("PET15", "0"),
+        "choline": ("A50", "2"),
+    }
+    assert (found["naf"]["course"], found["naf"]["total_verdict"]) == ("progressed", "up")
+    # limits are known of naf alone; two new hotspots are two new ones in any tracer
+    assert (found["choline"]["course"], found["choline"]["total_verdict"]) == ("progressed", "no limits")
+    assert rows(tmp_path / "out/tracer_pairs.csv") == []
+
+
 def test_dates_stay_in_the_tables(cohort: Path):
     output = cohort / "out"
     for place in ("cases", "followup", "tracers"):
