@@ -97,7 +97,7 @@ def write_cohort(
     output: Path,
     pairs: Sequence[Outcome] = (),
 ) -> list[Record]:
-    """Write the tables of all cases that are done, ``failures.csv``, the dictionary and the provenance.
+    """Write the tables of all cases that are done, ``failures.csv``, dictionary, provenance and page.
 
     `pairs`: what became of each two cases of one patient. Every file takes the place of its predecessor at
     once, when all are written. Returns the records, those of pairs behind those of cases, with the ones whose

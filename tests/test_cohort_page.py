@@ -257,6 +257,7 @@ def test_a_patient_progressed_by_a_scan_not_to_be_trusted_is_said_so():
     assert found.why == "18F-NaF, 100 days after the first: 3 new hotspots"
     assert found.doubt == "p2: not to be trusted"
     assert not headline(3, 1, {}, follow(course="mixed")).progressed
+    assert headline(3, 1, verdicts, None, 1).sentences[0] == "3 cases: 2 done (1 patient), 1 failed."
     both = pd.concat(
         [follow(), follow(tracer="choline", why="2 new hotspots"), follow(days=10, why="earlier")]
     )

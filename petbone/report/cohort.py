@@ -52,7 +52,8 @@ def render(cohort: CohortTables, provenance: Mapping[str, Any]) -> str:
     lost = int(provenance.get("failed", len(failed)))
     total = int(provenance.get("cases", len(verdicts) + lost))
     tracers = list(dict.fromkeys(cohort.indices["tracer"]))
-    top = headline(total, lost, verdicts, _filled_table(cohort.followup))
+    patients = cohort.quality["patient"].nunique() if "patient" in cohort.quality else 0
+    top = headline(total, lost, verdicts, _filled_table(cohort.followup), int(patients))
     grouped = dict(cohort.groups or {})
     hidden = ("provenance_sha256", "compared_sha256", "columns_kept", "notes")
     return (

@@ -52,9 +52,14 @@ def compared(row: Mapping[Any, Any]) -> str:
 
 
 def headline(
-    cases: int, failed: int, verdicts: Mapping[str, tuple[str, str]], followup: pd.DataFrame | None
+    cases: int,
+    failed: int,
+    verdicts: Mapping[str, tuple[str, str]],
+    followup: pd.DataFrame | None,
+    patients: int = 0,
 ) -> Headline:
-    """The words; `verdicts` are, by case, the verdict and its reasons."""
+    """The words; `verdicts` are, by case, the verdict and its reasons, `patients` those of cases done (0: not
+    known)."""
     count = {word: sum(verdict == word for verdict, _ in verdicts.values()) for word in VERDICT_WORDS}
     followed = None if followup is None else int(followup["patient"].nunique())
     progressed = () if followup is None else tuple(_progressed(followup, verdicts))
@@ -62,21 +67,23 @@ def headline(
         word: tuple(Named(called(c), link(c), plain(why)) for c, (v, why) in verdicts.items() if v == word)
         for word in ("warn", "bad")
     }
-    sentences = [f"{_cases(cases)}: {len(verdicts)} done, {failed} failed."]
+    of_patients = f" ({_counted(patients, 'patient')})" if patients else ""
+    sentences = [f"{_counted(cases, 'case')}: {len(verdicts)} done{of_patients}, {failed} failed."]
     if verdicts:
         sentences.append(
             f"Of those done {count['ok']} are to be trusted, {count['warn']} to be looked at, and "
             f"{count['bad']} not to be trusted."
         )
     if followed:
-        patients = "1 patient" if followed == 1 else f"{followed} patients"
-        again = "in a comparison of two of their examinations"
-        sentences.append(f"Of {patients} examined again {len(progressed)} progressed {again}.")
+        sentences.append(
+            f"Of {_counted(followed, 'patient')} examined again {len(progressed)} progressed in a comparison "
+            "of two of their examinations."
+        )
     return Headline(tuple(sentences), followed, progressed, named["bad"], named["warn"])
 
 
-def _cases(number: int) -> str:
-    return "1 case" if number == 1 else f"{number} cases"
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _progressed(followup: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -> list[Named]:
