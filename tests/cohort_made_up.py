@@ -26,7 +26,6 @@ from petbone.repeatability import published_limits, verdict
 KEPT = ["arm", "patient", "date"]
 WEIGHT = {"thoracic_spine": 3, "lumbar_spine": 4, "pelvis": 5, "ribs": 1.2, "sternum": 2, "shoulder": 1}
 WEIGHT |= {"cervical_spine": 1.2, "head": 0.6, "limbs": 1.0}
-FOUND_BY = "petbone 0.1.0 numpy 2.4.6 torch 2.13.0"
 VERSIONS = {"python": "3.11.7", "numpy": "2.4.6", "torch": "2.13.0"}
 SCAN_DATES = ("2024-02-05", "2024-08-09", "2025-03-11")
 DAYS = (0, 186, 400)
