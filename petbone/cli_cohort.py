@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,8 @@ from petbone.cli_options import (
     Align,
     Device,
     IndexName,
+    LabelsOf,
+    LimitsFile,
     PsfMm,
     Quiet,
     Rule,
@@ -20,13 +22,26 @@ from petbone.cli_options import (
     refuse_unknown_align,
 )
 
+if TYPE_CHECKING:
+    from petbone.cohort_case import Record
+
 
 def cohort(
-    table: Annotated[Path, typer.Argument(help="CSV, TSV, .xlsx or Parquet with columns case, ct, pet, ...")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV, TSV, .xlsx or Parquet with columns case, ct, pet, ...; or a BIDS data set."
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Option("--output", "-o", callback=no_option, help="Folder of the cohort; a run in it goes on."),
     ],
+    derivatives: Annotated[
+        str | None,
+        typer.Option(help="Of a BIDS data set: the pipeline in derivatives whose masks are taken."),
+    ] = None,
+    labels: LabelsOf = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Worker processes here; default: as cores and memory allow."),
@@ -34,10 +49,18 @@ def cohort(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a dask scheduler to use instead, as tcp://node1:8786.")
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="<str>",
+            help="Compare groups of patients by this column of the table (arm, ...); may be repeated.",
+        ),
+    ] = None,
     index: IndexName = None,
     rule: Rule = None,
     psf_mm: PsfMm = None,
     align: Align = "report",
+    limits: LimitsFile = None,
     device: Device = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of each worker; default: its share of the cores.")
@@ -59,26 +82,48 @@ def cohort(
     refuse_unknown_align(align)
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("a scheduler has workers of its own: give one of --workers and --scheduler")
-    from petbone.cohort_table import read_cohort
+    from petbone.cohort_groups import compared_by
 
-    found = read_cohort(table, output)
+    if table.is_dir():
+        from petbone.cohort_bids import read_bids
+
+        found = read_bids(table, output, derivatives, labels)
+    elif derivatives is not None or labels is not None:
+        raise typer.BadParameter("--derivatives and --labels are of a BIDS data set; a table has columns")
+    else:
+        from petbone.cohort_table import read_cohort
+
+        found = read_cohort(table, output)
+    found = compared_by(found, by or [])
     for note in found.notes:
         _say(f"note: {note}", quiet)
     from petbone.cohort import cohort_of
+    from petbone.cohort_compare import Judge
+    from petbone.followup_files import read_limits
     from petbone.pipeline import CaseOptions
     from petbone.progress import shown_cases
 
     options = CaseOptions(index, rule, device, threads, weights, max_memory_gb, align, psf_mm)
+    judge = Judge(read_limits(limits), limits is not None)
     with shown_cases(len(found.rows), bar=not quiet and sys.stderr.isatty(), verbose=verbose) as show:
-        records = cohort_of(found, options, output, (workers, scheduler), show)
+        records = cohort_of(found, options, output, (workers, scheduler), show, judge)
     failed = [record for record in records if record.state == "failed"]
     for record in failed:
-        print(f"petbone: {record.case}: {record.step}: {record.error}", file=sys.stderr)
-    states = [record.state for record in records]
-    _say(f"{states.count('done')} done, {states.count('kept')} done before, {len(failed)} failed", quiet)
+        beside = f" with {record.against}" if record.against else ""
+        print(f"petbone: {record.case}{beside}: {record.step}: {record.error}", file=sys.stderr)
+    _say(_counted([record for record in records if not record.against]), quiet)
+    if compared := [record for record in records if record.against]:
+        _say(f"examinations of one patient compared: {_counted(compared)}", quiet)
     _say(f"tables: {output}", quiet)
     if failed:
         raise typer.Exit(5)
+
+
+def _counted(records: list[Record]) -> str:
+    states = [record.state for record in records]
+    said = f"{states.count('done')} done, {states.count('kept')} done before, {states.count('failed')} failed"
+    hindered = states.count("hindered")
+    return f"{said}, {hindered} whose case failed" if hindered else said
 
 
 def _say(text: str, quiet: bool) -> None:

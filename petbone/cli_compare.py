@@ -8,16 +8,14 @@ from typing import Annotated
 
 import typer
 
-from petbone.cli_options import Output, Overwrite, Quiet, Verbose
+from petbone.cli_options import LimitsFile, Output, Overwrite, Quiet, Verbose
 
 
 def compare(
     first: Annotated[Path, typer.Argument(help="Results of the first date: a folder of petbone run.")],
     second: Annotated[Path, typer.Argument(help="Results of the second date.")],
     output: Output = Path("petbone_changes"),
-    limits: Annotated[
-        Path | None, typer.Option(help="TOML file with limits of repeatability of your own (see configs/).")
-    ] = None,
+    limits: LimitsFile = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

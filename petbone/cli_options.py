@@ -35,6 +35,10 @@ IndexName = Annotated[
     str | None, typer.Option(help="Whose hotspots are listed: PET15, FTV10, A50, SUV3, ...")
 ]
 Rule = Annotated[Path | None, typer.Option(help="TOML file with indices of your own (see configs/).")]
+LimitsFile = Annotated[
+    Path | None,
+    typer.Option("--limits", help="TOML file with limits of repeatability of your own (see configs/)."),
+]
 PsfMm = Annotated[
     float | None,
     typer.Option(min=1, max=20, help="FWHM of the PET's blur, mm: adds means corrected for partial volume."),

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from petbone.cohort_case import Record, cores
+from petbone.cohort_compare import PLACES, Judge, folder_of, planned, sweep_pairs
 from petbone.cohort_results import write_cohort
 from petbone.cohort_table import CohortTable
-from petbone.cohort_workers import local_workers, refuse_unfit_workers, run_cases, workers_of
+from petbone.cohort_workers import local_workers, refuse_unfit_workers, run_cases, run_pairs, workers_of
 from petbone.errors import InputError, UsageError
 from petbone.examination import all_indices
 from petbone.folders import refuse_existing
 from petbone.indices import choose_index
 from petbone.pipeline import CaseOptions
+from petbone.repeatability import published_limits
 from petbone.steps import available_memory_gb
 
 LOCK = "cohort.lock"
@@ -33,14 +35,18 @@ def cohort_of(
     output: Path,
     where: tuple[int | None, str | None],
     on_record: Callable[[Record], None] = lambda _: None,
+    judge: Judge | None = None,
 ) -> list[Record]:
-    """Do every case that is not done, and write the tables of all; a record for each case.
+    """Do every case that is not done, compare those of one patient, and write the tables of all.
 
-    `where`: how many workers here (None: as fit), or the address of a scheduler that has workers.
-    `options.max_memory_gb` is that of a worker. Raises InputError for options and folders that cannot be
-    used, and ResourceError when no case can be done any more.
+    Returns a record for each case, then one for each two cases that were compared, or should have been
+    (`Record.against`). `where`: how many workers here (None: as fit), or the address of a scheduler that has
+    workers. `options.max_memory_gb` is that of a worker. `judge`: limits of repeatability; None: what is
+    published. Raises InputError for options and folders that cannot be used, and ResourceError when no case
+    can be done any more.
     """
     options = _checked(options)
+    judge = judge or Judge(published_limits(), own=False)
     count, scheduler = where
     with opened(output) as cases:
         if scheduler is None:
@@ -55,7 +61,12 @@ def cohort_of(
             if scheduler is not None:
                 refuse_unfit_workers(client, output / LOCK)
             records = run_cases(table.rows, options, cases, client, on_record)
-        return write_cohort(table, records, _stated(options), output)
+            pairs, hindered = planned(table.visits, records, output)
+            memory_gb = options.max_memory_gb
+            compared = run_pairs(pairs, judge, options.threads, output, client, memory_gb, on_record)
+        done = [*zip(pairs, compared, strict=True), *hindered]
+        sweep_pairs(output, [folder_of(pair, output) for pair, one in done if one.state != "failed"])
+        return write_cohort(table, records, _stated(options, judge), output, done)
 
 
 def _checked(options: CaseOptions) -> CaseOptions:
@@ -75,7 +86,7 @@ def _checked(options: CaseOptions) -> CaseOptions:
     return replace(options, rule=rule, weights=weights)
 
 
-def _stated(options: CaseOptions) -> dict[str, Any]:
+def _stated(options: CaseOptions, judge: Judge) -> dict[str, Any]:
     """The options that numbers depend on; no path."""
     return {
         "options": {
@@ -85,6 +96,7 @@ def _stated(options: CaseOptions) -> dict[str, Any]:
             "device": options.device,
             "align": options.align,
             "psf_mm": options.psf_mm,
+            "limits": judge.own,
         }
     }
 
@@ -136,6 +148,7 @@ def _lock(file: IO[str], output: Path) -> None:
 
 def _sweep(cases: Path) -> None:
     """Remove what killed processes have left."""
-    for pattern in (".*.part", ".*.old"):
-        for left in cases.glob(pattern):
+    pairs = [place for name in PLACES for place in (cases.parent / name, *cases.parent.glob(f"{name}/*"))]
+    for place in (cases, *pairs):
+        for left in [*place.glob(".*.part"), *place.glob(".*.old")]:
             shutil.rmtree(left, ignore_errors=True)

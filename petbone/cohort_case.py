@@ -24,6 +24,7 @@ from petbone.cohort_table import CohortRow, paths_of
 from petbone.errors import InputError, ResourceError, UsageError
 from petbone.folders import MARK, new_folder, write_json
 from petbone.io.participants import participant_of
+from petbone.labels import is_file_of_labels
 from petbone.pipeline import CaseFiles, CaseOptions, run_case
 from petbone.steps import Steps
 
@@ -48,6 +49,7 @@ class Record:
     error: str = ""
     disk_full: bool = False  # then no other case can be written either
     provenance_sha256: str = ""
+    against: str = ""  # of a comparison: the case that `case` was compared with
 
 
 def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load) -> Record:
@@ -61,7 +63,7 @@ def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load) -> Re
     try:
         with steps("check"):
             digest = digest_of(row.files, options)
-            if (done := _done(folder, digest)) is not None:
+            if (done := done_before(folder, digest)) is not None:
                 return replace(done, case=row.case)
         steps = Steps()  # the provenance holds those that a run of this case alone has
         with (
@@ -73,11 +75,11 @@ def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load) -> Re
 
             write_case(result, part, steps, options.processes)
             with steps("write"):
-                _mark_done(part, digest)
-        return Record(row.case, "done", provenance_sha256=_sha256(folder / MARK))
+                mark_done(part, digest)
+        return Record(row.case, "done", provenance_sha256=sha256_of(folder / MARK))
     except Exception as error:
         said = spoken(error, row.files, options)
-        return Record(row.case, "failed", steps.current or "write", said, _is_full(error))
+        return Record(row.case, "failed", steps.current or "write", said, is_full(error))
 
 
 def digest_of(files: CaseFiles, options: CaseOptions) -> str:
@@ -107,7 +109,7 @@ def digest_of(files: CaseFiles, options: CaseOptions) -> str:
         "psf_mm": options.psf_mm,
         "examinations": [
             {
-                "labels": one.labels if one.labels and not one.labels.lower().endswith(".csv") else None,
+                "labels": one.labels if one.labels and not is_file_of_labels(one.labels) else None,
                 "ct_series": one.ct_series,
                 "pets": [asdict(replace(said, sidecar=None)) for said in one.pet_options],
                 # BIDS: the size of the body may come from participants.tsv.
@@ -158,16 +160,16 @@ def _parts(path: Path) -> Iterator[Path]:
     yield from (one for one in beside if one.is_file())
 
 
-def _mark_done(folder: Path, digest: str) -> None:
+def mark_done(folder: Path, digest: str) -> None:
     """Say what the results were made from and what they are; a file that is not so is found."""
     try:
-        files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+        files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
         write_json({"made_from_sha256": digest, "files": files}, folder / DONE)
     except OSError as error:
         raise ResourceError(f"the results cannot be written: {error.strerror}") from error
 
 
-def _done(folder: Path, digest: str) -> Record | None:
+def done_before(folder: Path, digest: str) -> Record | None:
     """What to tell of a case that is done with this digest; None where it is to be done.
 
     Files that are gone or altered (a spreadsheet saved over a table, a disk that lost its last writes) are
@@ -177,19 +179,20 @@ def _done(folder: Path, digest: str) -> Record | None:
         told = json.loads((folder / DONE).read_text(encoding="utf-8"))
         if told["made_from_sha256"] != digest:
             return None
-        if any(_sha256(folder / name) != known for name, known in told["files"].items()):
+        if any(sha256_of(folder / name) != known for name, known in told["files"].items()):
             return None
         return Record("", "kept", provenance_sha256=told["files"][MARK])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The usual digest of a file, in hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _is_full(error: BaseException | None) -> bool:
+def is_full(error: BaseException | None) -> bool:
     """True where the reason of an error, or the reason of that, is a disk without room."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -214,6 +217,11 @@ def spoken(error: Exception, files: CaseFiles, options: CaseOptions) -> str:
     for column, path in paths:
         if len(path.name) > 3:  # a folder called 1 is nobody, and its name is in many a number
             text = re.sub(rf"(?<!\w){re.escape(path.name)}(?!\w)", column, text)
+    return worded(error, text)
+
+
+def worded(error: Exception, text: str) -> str:
+    """An error in these words, which name no other path; of a defect its type."""
     text = re.sub(r"(?<![\w.)])(?:[A-Za-z]:[\\/]|/)[^\s'\":;,]+", "(a path)", text)
     if isinstance(error, InputError | ResourceError | UsageError):
         return text

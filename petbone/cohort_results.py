@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import io
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,25 +11,36 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 import petbone
-from petbone.burden import BONE_COLUMNS, DEFINITIONS, HOTSPOT_COLUMNS
+from petbone.burden import BONE_COLUMNS, DEFINITIONS, HOTSPOT_COLUMNS, REGION_COLUMNS
 from petbone.cohort_case import DONE, Record
+from petbone.cohort_compare import Outcome
+from petbone.cohort_followup import write_followup
+from petbone.cohort_groups import FILES as COMPARISON_FILES
+from petbone.cohort_groups import write_comparisons
+from petbone.cohort_page import write_page
+from petbone.cohort_patients import write_patients
+from petbone.cohort_review import write_quality
 from petbone.cohort_table import CohortRow, CohortTable
+from petbone.done_case import DoneCase, done_case
 from petbone.errors import ResourceError
 from petbone.folders import MARK, harmless, write_json
 from petbone.indices import COLUMNS as INDEX_COLUMNS
 from petbone.pipeline import versions
+from petbone.typed_table import TypedTable
 
-TABLES = {"bones": BONE_COLUMNS, "hotspots": HOTSPOT_COLUMNS, "indices": INDEX_COLUMNS}
-_TEXT = {
-    *("name", "side", "group", "status", "cut_by", "bone", "other_bones", "flags"),
-    *("index", "unit", "operator", "bones", "reference", "note"),
+TABLES = {
+    "bones": BONE_COLUMNS,
+    "hotspots": HOTSPOT_COLUMNS,
+    "indices": INDEX_COLUMNS,
+    "regions": REGION_COLUMNS,
 }
-_WHOLE = {"id", "hotspot", "hotspot_count", "connectivity", "flagged_hotspots"}
-_ROWS_AT_ONCE = 20_000  # of a Parquet file: what is held in memory
+_TEXT = {
+    *("case", "tracer"),
+    *("name", "side", "group", "status", "cut_by", "bone", "other_bones", "flags"),
+    *("index", "unit", "operator", "bones", "reference", "note", "region"),
+}
+_WHOLE = {"id", "hotspot", "hotspot_count", "connectivity", "flagged_hotspots", "bones_seen"}
 
 _MEANINGS = {
     "case": "the case's name in the table of the cohort, and that of its folder",
@@ -64,32 +72,62 @@ _MEANINGS = {
     "value_unflagged": "value without the flagged hotspots",
     "flagged_hotspots": "how many hotspots have a flag",
     "flagged_ml": "their volume",
+    "region": "part of the skeleton: spine, thorax, pelvis, limbs, head, skeleton_49 or skeleton_62",
+    "bones_seen": "how many of its bones are in the PET",
     "step": "what was going on when the case failed",
     "error": "why",
 }
 
+_OF_REGIONS = {
+    "seen_fraction": "part of the region that was in both images, by the standard skeleton",
+    "pet_volume_ml": "of its bones together",
+    "suv_mean": "mean of its bones, weighted by their pet_volume_ml",
+    "suv_max": "highest of its bones",
+    "hotspot_count": "hotspots of which a bone of it holds the largest share",
+    "hotspot_volume_ml": "of its bones together",
+    "hotspot_tlu_g": "of its bones together",
+    "hotspot_fraction": "hotspot_volume_ml / pet_volume_ml of its bones that the rule searches",
+}
+
 
 def write_cohort(
-    table: CohortTable, records: Sequence[Record], told: dict[str, Any], output: Path
+    table: CohortTable,
+    records: Sequence[Record],
+    told: dict[str, Any],
+    output: Path,
+    pairs: Sequence[Outcome] = (),
 ) -> list[Record]:
-    """Write the tables of all cases that are done, ``failures.csv``, the dictionary and the provenance.
+    """Write the tables of all cases that are done, ``failures.csv``, dictionary, provenance and page.
 
-    Every file takes the place of its predecessor at once, when all are written. Returns the records, with
-    cases whose folder is not what the record says as failed. Raises ResourceError when it cannot write.
+    `pairs`: what became of each two cases of one patient. Every file takes the place of its predecessor at
+    once, when all are written. Returns the records, those of pairs behind those of cases, with the ones whose
+    folder is not what the record says as failed. Raises ResourceError when it cannot write.
     """
     rows = {row.case: row for row in table.rows}
     try:
         with tempfile.TemporaryDirectory(prefix=".tables-", suffix=".part", dir=output) as text:
             part = Path(text)
             checked = _write_tables(rows, table.kept, records, part, output)
+            compared, explained = write_followup(pairs, output, part)
+            explained += write_quality(table, checked, part, output)
+            explained += write_patients(table, checked, part)
+            explained += write_comparisons(table, checked, part)
+            checked += compared
             failed = [[one.case, one.step, one.error] for one in checked if one.state == "failed"]
             _write_csv(part / "failures.csv", ["case", "step", "error"], failed)
             _write_csv(
-                part / "cohort_dictionary.csv", ["column", "table", "unit", "meaning"], dictionary(table.kept)
+                part / "cohort_dictionary.csv",
+                ["column", "table", "unit", "meaning"],
+                dictionary(table.kept) + explained,
             )
-            write_json(_provenance(table, checked, told), part / MARK)
+            provenance = _provenance(table, checked, told)
+            write_json(provenance, part / MARK)
+            write_page(provenance, part)
             for path in sorted(part.iterdir()):
                 path.replace(output / path.name)
+            if not table.by:  # those of an earlier run would pass for ones of these cases
+                for left in COMPARISON_FILES:
+                    (output / left).unlink(missing_ok=True)
     except OSError as error:
         free_mb = shutil.disk_usage(output).free / 1e6
         raise ResourceError(
@@ -105,7 +143,9 @@ def _write_tables(
     checked = []
     with ExitStack() as open_tables:
         tables = {
-            name: open_tables.enter_context(_Table(part, name, columns, kept))
+            name: open_tables.enter_context(
+                TypedTable(part, name, _typed(["case", "tracer", *columns], kept))
+            )
             for name, columns in TABLES.items()
         }
         for record in records:
@@ -113,7 +153,8 @@ def _write_tables(
                 checked.append(_failed(record, output))
                 continue
             try:
-                found = list(_read_case(output / "cases" / record.case, record))
+                folder = output / "cases" / record.case
+                found = list(_read_case(done_case(folder, record.provenance_sha256)))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 why = f"its folder was changed while the cohort ran ({type(error).__name__}); run again"
                 checked.append(replace(record, state="failed", step="tables", error=why))
@@ -134,80 +175,22 @@ def _failed(record: Record, output: Path) -> Record:
     return replace(record, error=f"{record.error} (cases/{record.case} is of an earlier run and in no table)")
 
 
-def _read_case(folder: Path, record: Record) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
+def _read_case(case: DoneCase) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
     """Name, tracer and rows of each table of a case. Raises ValueError for files other than were written."""
-    told = json.loads((folder / DONE).read_text(encoding="utf-8"))["files"]
-    if told[MARK] != record.provenance_sha256:
-        raise ValueError("results of another run")
-    summary = json.loads(_read_as_written(folder, "summary.json", told))
-    tracers = [str(pet["tracer"]) for pet in summary["pets"]]
+    tracers = [str(pet["tracer"]) for pet in case.json("summary.json")["pets"]]
     for tracer in tracers:
         suffix = f"_{tracer}" if len(tracers) > 1 else ""
         for name, columns in TABLES.items():
-            text = _read_as_written(folder, f"{name}{suffix}.csv", told).decode("utf-8")
-            reader = csv.DictReader(io.StringIO(text, newline=""))
-            lines = list(reader)
-            if set(reader.fieldnames or ()) != set(columns):
+            lines = case.rows(f"{name}{suffix}.csv")
+            if lines and set(lines[0]) != set(columns):
                 raise ValueError("other columns")
             yield name, tracer, lines
 
 
-def _read_as_written(folder: Path, name: str, told: dict[str, str]) -> bytes:
-    content = (folder / name).read_bytes()
-    if hashlib.sha256(content).hexdigest() != told[name]:
-        raise ValueError("altered")
-    return content
-
-
-class _Table:
-    """A table that is written as CSV and Parquet, row by row. Cells are texts; empty is none."""
-
-    def __init__(self, folder: Path, name: str, columns: Sequence[str], kept: tuple[str, ...]) -> None:
-        names = ["case", "tracer", *columns, *kept]
-        own = [*(["text"] * 2), *(_kind(column) for column in columns), *(["text"] * len(kept))]
-        types = {"text": pa.string(), "whole": pa.int64(), "number": pa.float64()}
-        self._kinds = own
-        self._schema = pa.schema([(n, types[kind]) for n, kind in zip(names, own, strict=True)])
-        self._file = (folder / f"{name}.csv").open("w", encoding="utf-8", newline="")
-        self._csv = csv.writer(self._file, lineterminator="\n")
-        self._csv.writerow(names)
-        self._parquet = pq.ParquetWriter(folder / f"{name}.parquet", self._schema)
-        self._rows: list[list[str]] = []
-
-    def add(self, cells: list[str]) -> None:
-        """One row, in the order of the columns."""
-        pairs = zip(cells, self._kinds, strict=True)
-        self._csv.writerow([harmless(cell) if kind == "text" else cell for cell, kind in pairs])
-        self._rows.append(cells)
-        if len(self._rows) >= _ROWS_AT_ONCE:
-            self._flush()
-
-    def _flush(self) -> None:
-        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self._kinds)
-        arrays = [
-            pa.array([_value(cell, kind) for cell in column], field.type)
-            for column, kind, field in zip(columns, self._kinds, self._schema, strict=True)
-        ]
-        self._parquet.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
-        self._rows = []
-
-    def __enter__(self) -> _Table:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-        self._parquet.close()
-        self._file.close()
-
-
-def _kind(column: str) -> str:
-    return "text" if column in _TEXT else "whole" if column in _WHOLE else "number"
-
-
-def _value(cell: str, kind: str) -> Any:
-    if cell == "":
-        return None
-    return cell if kind == "text" else float(cell) if kind == "number" else int(float(cell))
+def _typed(columns: Sequence[str], kept: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What the cells of each column are; the user's own are texts."""
+    kinds = [(name, "text" if name in _TEXT else "whole" if name in _WHOLE else "number") for name in columns]
+    return kinds + [(name, "text") for name in kept]
 
 
 def _write_csv(path: Path, names: list[str], rows: Sequence[Sequence[str]]) -> None:
@@ -223,7 +206,8 @@ def dictionary(kept: tuple[str, ...]) -> list[list[str]]:
     for table, columns in {**TABLES, "failures": ["step", "error"]}.items():
         first = ["case"] if table == "failures" else ["case", "tracer"]
         for column in [*first, *columns]:
-            meaning = _MEANINGS.get(column) or DEFINITIONS[column]
+            of_region = _OF_REGIONS.get(column) if table == "regions" else None
+            meaning = of_region or _MEANINGS.get(column) or DEFINITIONS[column]
             rows.append([column, table, unit_of(column), meaning])
         if table != "failures":
             rows += [[column, table, "", "as in the table of the cohort"] for column in kept]
@@ -245,13 +229,23 @@ _AS_THE_ROW_SAYS = {"value", "value_unflagged", "whole_estimate", "whole_low", "
 
 def _provenance(table: CohortTable, records: Sequence[Record], told: dict[str, Any]) -> dict[str, Any]:
     """How many cases, by what, and the hash of each one's own provenance. No path and no time."""
+    cases = [record for record in records if not record.against]
+    pairs = [record for record in records if record.against]
     return {
         "petbone": petbone.__version__,
         **told,
-        "cases": len(records),
-        "failed": sum(record.state == "failed" for record in records),
+        "cases": len(cases),
+        "failed": sum(record.state == "failed" for record in cases),
+        "compared": len(pairs),
+        "compared_failed": sum(record.state != "done" and record.state != "kept" for record in pairs),
         "columns_kept": list(table.kept),
+        "compared_by": list(table.by),
         "notes": list(table.notes),
-        "provenance_sha256": {one.case: one.provenance_sha256 for one in records if one.state != "failed"},
+        "provenance_sha256": {one.case: one.provenance_sha256 for one in cases if one.state != "failed"},
+        "compared_sha256": [
+            {"case_1": one.against, "case_2": one.case, "provenance_sha256": one.provenance_sha256}
+            for one in pairs
+            if one.state in ("done", "kept")
+        ],
         "versions": versions(),
     }

@@ -17,18 +17,22 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
-from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS
+from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS, REGION_COLUMNS
+from petbone.cohort_dates import Visit, visit_findings, visit_of
 from petbone.errors import InputError, InputErrors
 from petbone.indices import COLUMNS as INDEX_COLUMNS
 from petbone.io import PetOptions
-from petbone.labels import LabelTable
+from petbone.labels import LabelTable, is_file_of_labels
 from petbone.pipeline import TRACERS, CaseFiles
 
 _OF_A_PET = ("tracer", "sidecar", "units", "dose_mbq", "injected_at", "scan_start", "half_life_s", "series")
 _OF_AN_EXAMINATION = ("ct", "bones", "labels", "ct_series")
 OF_THE_PATIENT = ("weight_kg", "height_cm", "sex")
 KEPT = ("patient", "date")
-"""Columns of the contract that the tables of the cohort keep, as they keep the user's own."""
+"""Columns of the contract that the tables of the cohort keep, as they keep the user's own.
+
+They say which cases are examinations of one patient (`cohort_dates`).
+"""
 KNOWN = (
     "case",
     *("pet", *_OF_A_PET, *_OF_AN_EXAMINATION),
@@ -37,7 +41,7 @@ KNOWN = (
     *KEPT,
 )
 _WORDS = {"tracer": TRACERS, "units": ("suv", "bqml"), "sex": ("M", "F", "O")}
-_TAKEN = {"case", "tracer", *BONE_COLUMNS, *HOTSPOT_COLUMNS, *INDEX_COLUMNS}
+_TAKEN = {"case", "tracer", *BONE_COLUMNS, *HOTSPOT_COLUMNS, *INDEX_COLUMNS, *REGION_COLUMNS}
 _LIKE = 0.8  # similarity (difflib) from which a name of a column is taken for a misspelt one
 _LONGEST_NAME, _LONGEST_NAME_BYTES = 100, 200
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -54,11 +58,14 @@ class CohortRow:
 
 @dataclass(frozen=True)
 class CohortTable:
-    """All cases, the names of the columns that are kept, and what to be told of the table."""
+    """All cases, the names of the columns that are kept, what to be told of the table, and by which columns
+    patients are compared."""
 
     rows: tuple[CohortRow, ...]
     kept: tuple[str, ...]
     notes: tuple[str, ...]
+    visits: tuple[Visit, ...] = ()  # one for each row, by its columns patient and date
+    by: tuple[str, ...] = ()
 
 
 def read_cohort(path: Path, output: Path) -> CohortTable:
@@ -68,40 +75,52 @@ def read_cohort(path: Path, output: Path) -> CohortTable:
     of the cohort, whose cases cannot be made of themselves.
     """
     names, lines = _read(path)
+    if not lines:
+        raise InputError(f"{path}: holds no case; expected a row for each below the names of the columns")
+    return checked_cohort(path, path.parent, (names, lines), output)
+
+
+def checked_cohort(path: Path, ground: Path, table: tuple[list[str], Lines], output: Path) -> CohortTable:
+    """The cases of a table that was read from `path`, whose relative paths are relative to `ground`.
+
+    Raises InputErrors with a line for every finding, which begins with `path`.
+    """
+    names, lines = table
     findings = [f"{path}: {said}" for said in _wrong_columns(names)]
     if findings:
         raise InputErrors("\n".join(findings))
     known = [name for name in names if name in KNOWN and name not in KEPT]
     kept = tuple(name for name in names if name not in known)
     rows: list[CohortRow] = []
-    seen: dict[str, int] = {}
-    pets: dict[Path, int] = {}
+    seen: dict[str, str] = {}
+    pets: dict[Path, str] = {}
     notes: list[str] = []
+    visits: list[Visit] = []
     results = (output / "cases").resolve()
-    for number, cells in lines:
+    for place, cells in lines:
         row = dict(zip(names, cells, strict=True))
-        checked = _Row(path.parent, row, results)
+        checked = _Row(ground, row, results)
         case = checked.case()
         if case and case.casefold() in seen:
             checked.findings.append(
-                f"case {case!r} stands in row {seen[case.casefold()]} already; expected another name "
+                f"case {case!r} stands in {seen[case.casefold()]} already; expected another name "
                 "(folders of some systems do not tell capital letters from small ones)"
             )
-        seen.setdefault(case.casefold(), number)
+        seen.setdefault(case.casefold(), place)
         files = checked.files()
-        findings += [f"{path}: row {number}: {said}" for said in checked.findings]
+        visits.append(visit_of(place, case, row))
+        findings += [f"{path}: {place}: {said}" for said in checked.findings]
         if files is None or checked.findings:
             continue
         for pet in files.pets:
-            first = pets.setdefault(pet.resolve(), number)
-            if first != number:
-                notes.append(f"row {number}: has the PET of row {first}")
+            first = pets.setdefault(pet.resolve(), place)
+            if first != place:
+                notes.append(f"{place}: has the PET of {first}")
         rows.append(CohortRow(case, files, tuple((name, " ".join(row[name].split())) for name in kept)))
-    if not lines:
-        findings.append(f"{path}: holds no case; expected a row for each below the names of the columns")
+    findings += [f"{path}: {place}: {said}" for place, said in visit_findings(visits)]
     if findings:
         raise InputErrors("\n".join(findings))
-    return CohortTable(tuple(rows), kept, tuple(notes))
+    return CohortTable(tuple(rows), kept, tuple(notes), tuple(visits))
 
 
 def _wrong_columns(names: list[str]) -> Iterator[str]:
@@ -111,6 +130,8 @@ def _wrong_columns(names: list[str]) -> Iterator[str]:
             yield f"has no column {needed}; expected the columns case, ct, pet and as many of the others"
     if "ct" not in names and "bones" not in names:
         yield "has neither a column ct nor bones; expected one of them at least"
+    if "date" in names and "patient" not in names:
+        yield "has a column date and none called patient; expected both, or another name for the date"
     for name in dict.fromkeys(name for name in names if name and names.count(name) > 1):
         yield f"has the column {name} twice; expected it once"
     for n, name in enumerate(names, start=1):
@@ -127,6 +148,11 @@ def _wrong_columns(names: list[str]) -> Iterator[str]:
                 f"column {name!r} is not known and looks like {like[0]}; rename it, or give it another name "
                 "if it is one of your own"
             )
+
+
+def is_free(name: str) -> bool:
+    """Whether a column of the user's own can have this name."""
+    return name not in KNOWN and not any(_wrong_columns(["case", "ct", "pet", name]))
 
 
 class _Row:
@@ -259,7 +285,7 @@ class _Row:
         if not self._cells.get(column.replace("labels", "bones")):
             self.findings.append(f"{column} says whose labels a mask has; expected the mask, too")
             return None
-        name = str(self._ground.absolute() / text) if text.lower().endswith(".csv") else text
+        name = str(self._ground.absolute() / text) if is_file_of_labels(text) else text
         try:
             LabelTable.load(name, mask.name if mask else "")
         except InputError as error:
@@ -289,8 +315,8 @@ def harm_of(name: str) -> str | None:
     return None
 
 
-Lines = list[tuple[int, list[str]]]
-"""Number and cells of every row that is not empty."""
+Lines = list[tuple[str, list[str]]]
+"""Where every row stands that is not empty (``row 2``), and its cells."""
 
 
 def _read(path: Path) -> tuple[list[str], Lines]:
@@ -309,7 +335,7 @@ def _read(path: Path) -> tuple[list[str], Lines]:
     # An empty column that a spreadsheet left between or behind the others is no column.
     filled = [n for n in range(width) if any(row[n] for row in table)]
     names = [table[0][n] for n in filled]
-    lines = [(n, [row[k] for k in filled]) for n, row in enumerate(table[1:], start=2) if any(row)]
+    lines = [(f"row {n}", [row[k] for k in filled]) for n, row in enumerate(table[1:], start=2) if any(row)]
     return names, lines
 
 
@@ -378,7 +404,7 @@ def paths_of(files: CaseFiles) -> list[tuple[str, Path]]:
         if one is None:
             continue
         found += [(f"ct{suffix}", one.ct), (f"bones{suffix}", one.bones)]
-        if one.labels and one.labels.lower().endswith(".csv"):
+        if one.labels and is_file_of_labels(one.labels):
             found.append((f"labels{suffix}", Path(one.labels)))
         for n, (pet, said) in enumerate(zip(one.pets, one.pet_options, strict=True)):
             which = suffix or ("2" if n else "")

@@ -14,7 +14,8 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,8 @@ from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_com
 
 import petbone
 from petbone.cohort_case import Networks, Record, cores, do_case
+from petbone.cohort_compare import Judge, do_pair
+from petbone.cohort_dates import Pair
 from petbone.cohort_table import CohortRow
 from petbone.errors import InputError, ResourceError
 from petbone.pipeline import CaseOptions
@@ -156,25 +159,67 @@ def run_cases(
     A failing case is a record, and the others go on. Raises ResourceError when no other can be done either:
     the disk is full, or the workers are lost; what is done stays.
     """
-    where = cases.absolute()
     options = replace(options, processes=1)
+    tasks = [
+        _Task(Record(row.case, "failed"), partial(_case, row, options, cases.absolute())) for row in rows
+    ]
     client.register_plugin(_KeepNetworks())
+    try:
+        return _run(tasks, client, cases, options.max_memory_gb, on_record)
+    finally:
+        if client.status == "running":
+            with suppress(OSError):
+                client.unregister_worker_plugin(_KeepNetworks.name)
+
+
+def run_pairs(
+    pairs: Sequence[Pair],
+    judge: Judge,
+    threads: int | None,
+    output: Path,
+    client: Client,
+    memory_gb: float | None = None,
+    on_record: Callable[[Record], None] = lambda _: None,
+) -> list[Record]:
+    """Lay the cases of every pair beside each other, as `run_cases` does cases."""
+    tasks = [
+        _Task(
+            Record(pair.second.case, "failed", against=pair.first.case),
+            partial(_pair, pair, judge, threads, output.absolute()),
+        )
+        for pair in pairs
+    ]
+    return _run(tasks, client, output / "cases", memory_gb, on_record)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker calls with how many workers its machine has, and the record where it never answers."""
+
+    lost: Record
+    work: Callable[[int], Record]
+
+
+def _run(
+    tasks: Sequence[_Task],
+    client: Client,
+    cases: Path,
+    memory_gb: float | None,
+    on_record: Callable[[Record], None],
+) -> list[Record]:
     found: dict[int, Record] = {}
     flying: dict[str, tuple[int, Any]] = {}
     run = uuid.uuid4().hex[:8]
-    waiting = iter(enumerate(rows))
+    waiting = iter(enumerate(tasks))
     done = as_completed(raise_errors=False)
     try:
-        while len(found) < len(rows):
+        while len(found) < len(tasks):
             neighbours = _neighbours(client)
             # One for each worker: none waits in a line of its own, and who kills a worker is known.
             while len(flying) < max(1, sum(neighbours.values())) and (nxt := next(waiting, None)):
-                n, row = nxt
+                n, task = nxt
                 future = client.submit(
-                    _task,
-                    row,
-                    options,
-                    where,
+                    task.work,
                     max(neighbours.values(), default=1),
                     key=f"petbone-{run}-{n}",
                     pure=False,
@@ -183,9 +228,9 @@ def run_cases(
                 done.add(future)
             future = next(done)
             n, _ = flying.pop(future.key)
-            record = _record_of(future, rows[n], options.max_memory_gb)
+            record = _record_of(future, tasks[n].lost, memory_gb)
             if record.disk_full:
-                raise ResourceError(_full(cases, len(rows), found))
+                raise ResourceError(_full(cases, len(tasks), found, record))
             found[n] = record
             on_record(record)
     except OSError as error:  # of connections
@@ -194,8 +239,7 @@ def run_cases(
         if client.status == "running":
             with suppress(OSError):
                 client.cancel([future for _, future in flying.values()])
-                client.unregister_worker_plugin(_KeepNetworks.name)
-    return [found[n] for n in range(len(rows))]
+    return [found[n] for n in range(len(tasks))]
 
 
 def _neighbours(client: Client) -> Counter[str]:
@@ -203,14 +247,22 @@ def _neighbours(client: Client) -> Counter[str]:
     return Counter(str(urlsplit(address).hostname) for address in client.nthreads())
 
 
-def _task(row: CohortRow, options: CaseOptions, cases: Path, neighbours: int) -> Record:
+def _case(row: CohortRow, options: CaseOptions, cases: Path, neighbours: int) -> Record:
     """In the worker. Its share of the cores are the threads of the case."""
     networks: Networks = get_worker().plugins[_KeepNetworks.name].networks
-    threads = options.threads or max(1, cores() // neighbours)
-    return do_case(row, replace(options, threads=threads), cases, networks.load)
+    return do_case(row, replace(options, threads=_share(options.threads, neighbours)), cases, networks.load)
 
 
-def _record_of(future: Any, row: CohortRow, memory_gb: float | None) -> Record:
+def _pair(pair: Pair, judge: Judge, threads: int | None, output: Path, neighbours: int) -> Record:
+    """In the worker."""
+    return do_pair(pair, judge, output, _share(threads, neighbours))
+
+
+def _share(threads: int | None, neighbours: int) -> int:
+    return threads or max(1, cores() // neighbours)
+
+
+def _record_of(future: Any, lost: Record, memory_gb: float | None) -> Record:
     if future.status == "finished":
         record: Record = future.result()
         return record
@@ -220,14 +272,15 @@ def _record_of(future: Any, row: CohortRow, memory_gb: float | None) -> Record:
     if isinstance(error, KilledWorker):
         limit = "out of memory" if memory_gb is None else f"past its {memory_gb:.1f} GB (--max-memory-gb)"
         said = f"its worker died each time it was tried: killed, or {limit}"
-        return Record(row.case, "failed", "worker", said)
-    return Record(row.case, "failed", "worker", f"defect of petbone: {type(error).__name__}")
+        return replace(lost, step="worker", error=said)
+    return replace(lost, step="worker", error=f"defect of petbone: {type(error).__name__}")
 
 
-def _full(cases: Path, total: int, found: dict[int, Record]) -> str:
+def _full(cases: Path, total: int, found: dict[int, Record], last: Record) -> str:
     free_mb = shutil.disk_usage(cases).free / 1e6
     ready = sum(record.state != "failed" for record in found.values())
+    what = "pairs of cases" if last.against else "cases"
     return (
-        f"{cases.parent}: the disk is full ({free_mb:.0f} MB free) with {ready} of {total} cases done; make "
+        f"{cases.parent}: the disk is full ({free_mb:.0f} MB free) with {ready} of {total} {what} done; make "
         "room and run again: it continues"
     )

@@ -73,6 +73,15 @@ def read_dates(first: Path, second: Path, steps: Steps) -> tuple[CaseResult, Cas
     return cases[0], cases[1], warnings
 
 
+def read_case(folder: Path) -> CaseResult:
+    """A folder of `petbone run` or `quantify` as a case, with all its tracers.
+
+    Raises InputError when it holds something else, or damaged results.
+    """
+    facts = _facts(folder)
+    return _case(folder, facts, [str(pet["tracer"]) for pet in facts["summary"]["pets"]])
+
+
 def _facts(folder: Path) -> dict[str, Any]:
     """provenance.json and summary.json of a folder of results."""
     expected = "expected a folder that petbone run or quantify has left"
@@ -351,9 +360,17 @@ def refuse_input_as_output(folders: Iterable[Path], output: Path) -> None:
 
 
 def write_comparison(
-    result: Comparison, sources: tuple[Path, Path], own_limits: bool, folder: Path, steps: Steps
+    result: Comparison,
+    sources: tuple[Path, Path],
+    own_limits: bool,
+    folder: Path,
+    steps: Steps,
+    processes: int = 2,
 ) -> None:
-    """Write tables, page and provenance into `folder`, which exists. Raises ResourceError when it cannot."""
+    """Write tables, page and provenance into `folder`, which exists; `processes` as in `beside`.
+
+    Raises ResourceError when it cannot.
+    """
     provenance = _provenance(result, sources, own_limits)
     try:
         with steps("write"):
@@ -363,7 +380,7 @@ def write_comparison(
                 write_table(tracer.bones, folder / f"bone_changes{suffix}.csv")
                 write_table(tracer.indices, folder / f"index_changes{suffix}.csv")
             write_table(result.motions, folder / "motions.csv")
-            (folder / "compare.html").write_text(render(result, provenance), encoding="utf-8")
+            (folder / "compare.html").write_text(render(result, provenance, processes), encoding="utf-8")
         write_json(provenance | {"steps": steps.records}, folder / MARK)
     except OSError as error:
         raise ResourceError(f"the results cannot be written: {error.strerror}") from error

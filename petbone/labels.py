@@ -11,6 +11,7 @@ petbone name, ``-`` for none, or several joined by ``+`` for a merged label.
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ class LabelTable:
 
     @staticmethod
     def load(name: str, file_name: str = "") -> LabelTable:
-        """Table by its name in `TABLES`, or from a CSV file.
+        """Table by its name in `TABLES`, or from a CSV file, or from a dseg.tsv of BIDS.
 
         `file_name` is that of the mask and matters for ``moose`` alone: MOOSE writes a file per model and
         says the model in the file's name. Raises InputError for an unknown name and for a malformed CSV file.
@@ -89,10 +90,11 @@ class LabelTable:
             text = resources.files("petbone").joinpath(f"data/labels/{name}.csv").read_text("utf-8")
             return _parse(name, name, text)
         path = Path(name)
-        if path.suffix.lower() != ".csv":
+        if not is_file_of_labels(name):
             raise InputError(f"{name}: no such label table; known are {', '.join(TABLES)} and FILE.csv")
         try:
-            return _parse("csv", name, path.read_text("utf-8-sig"))
+            text = path.read_text("utf-8-sig")
+            return _parse("csv", name, _from_bids(text) if path.suffix.lower() == ".tsv" else text)
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise InputError(f"{name}: label table cannot be read: {reason}") from None
@@ -217,6 +219,21 @@ def _structures_without_bone() -> frozenset[str]:
         text = resources.files("petbone").joinpath(f"data/labels/{table}.csv").read_text("utf-8")
         names |= {row["name"].lower() for row in _rows(text) if row.get("bone") == "-"}
     return frozenset(names)
+
+
+def is_file_of_labels(name: str) -> bool:
+    """Whether the name of a label table is that of a file: CSV, or a dseg.tsv of BIDS (index, name)."""
+    return name.lower().endswith((".csv", ".tsv"))
+
+
+def _from_bids(text: str) -> str:
+    """A table of BIDS, parted by tabs, its column index called label."""
+    head, _, rest = text.partition("\n")
+    names = ["label" if name.strip() == "index" else name.strip() for name in head.split("\t")]
+    rows = list(csv.reader(rest.splitlines(), delimiter="\t"))
+    told = io.StringIO()
+    csv.writer(told, lineterminator="\n").writerows([names, *rows])
+    return told.getvalue()
 
 
 def _rows(text: str) -> list[dict[str, str]]:

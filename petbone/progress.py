@@ -39,7 +39,8 @@ def shown_cases(total: int, *, bar: bool, verbose: bool) -> Iterator[Callable[[R
 
     def line(record: Record) -> None:
         if verbose:
-            print(f"{record.case}: {record.state}", file=sys.stderr)
+            beside = f" with {record.against}" if record.against else ""
+            print(f"{record.case}{beside}: {record.state}", file=sys.stderr)
 
     if not bar:
         yield line
@@ -55,6 +56,10 @@ def shown_cases(total: int, *, bar: bool, verbose: bool) -> Iterator[Callable[[R
         def drawn(record: Record) -> None:
             nonlocal failed
             failed += record.state == "failed"
+            if record.against:  # how many these will be is not known before the cases are done
+                drawing.update(task, completed=total, description="comparing examinations of one patient")
+                line(record)
+                return
             drawing.update(task, advance=1, description=f"cases ({failed} failed)" if failed else "cases")
             line(record)
 

@@ -6,6 +6,7 @@ A figure that does not exist is NaN.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -163,9 +164,20 @@ def median_interval(values: npt.ArrayLike, seed: int = 0) -> Interval:
     if len(given) < 3 or np.ptp(given) <= _ROUNDING * np.abs(given).max():
         return _NO_INTERVAL
     given = np.sort(given)  # so that their order does not matter
-    rng = np.random.default_rng(seed)
-    # A hundred at once: as fast as all at once, without their memory.
-    drawn = (rng.choice(given, (100, len(given))) for _ in range(_RESAMPLES // 100))
-    medians = np.concatenate([np.median(some, axis=1) for some in drawn])
-    low, high = np.quantile(medians, (0.025, 0.975))
+    lower, upper = _median_ranks(len(given), seed)
+    low, high = np.quantile((given[lower] + given[upper]) / 2, (0.025, 0.975))
     return float(low), float(high)
+
+
+@lru_cache(maxsize=64)
+def _median_ranks(n: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Ranks (from 0) of the two middle ones, the same one where n is odd, of each of the bootstrap's samples.
+
+    They depend on n alone, so that the medians of many measures of one group are drawn once.
+    """
+    rng = np.random.default_rng(seed)
+    middle = [(n - 1) // 2, n // 2]
+    # A hundred at once: as fast as all at once, without their memory.
+    drawn = (rng.choice(n, (100, n)) for _ in range(_RESAMPLES // 100))
+    ranks = np.concatenate([np.partition(some, middle, axis=1)[:, middle] for some in drawn])
+    return ranks[:, 0], ranks[:, 1]

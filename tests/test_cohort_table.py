@@ -16,10 +16,10 @@ from petbone.cohort_table import _OF_A_PET, KNOWN, OF_THE_PATIENT, harm_of, read
 from petbone.errors import InputError, InputErrors
 from petbone.io import PetOptions
 
-NAMES = ["case", "ct", "pet", "tracer", "weight_kg", "injected_at", "arm", "date"]
+NAMES = ["case", "ct", "pet", "tracer", "weight_kg", "injected_at", "arm", "date", "patient"]
 ROWS = [
-    ["a", "ct.nii", "pet.nii", "naf", 82.5, datetime(2026, 3, 1, 9, 30), "new", datetime(2026, 3, 1)],
-    ["b 2", "ct.nii", "pet2.nii", None, 70, None, None, None],
+    ["a", "ct.nii", "pet.nii", "naf", 82.5, datetime(2026, 3, 1, 9, 30), "new", datetime(2026, 3, 1), "P1"],
+    ["b 2", "ct.nii", "pet2.nii", None, 70, None, None, None, "P2"],
 ]
 
 
@@ -75,9 +75,9 @@ def test_every_format_gives_the_same_cases(site, kind):
         PetOptions(tracer="naf", weight_kg=82.5, injected_at="2026-03-01T09:30:00"),
     )
     assert two.files.pet_options == (PetOptions(weight_kg=70),)
-    assert found.kept == ("arm", "date")
-    assert one.kept == (("arm", "new"), ("date", "2026-03-01"))
-    assert two.kept == (("arm", ""), ("date", ""))
+    assert found.kept == ("arm", "date", "patient")
+    assert one.kept == (("arm", "new"), ("date", "2026-03-01"), ("patient", "P1"))
+    assert two.kept == (("arm", ""), ("date", ""), ("patient", "P2"))
 
 
 def test_every_option_of_a_pet_has_its_column():

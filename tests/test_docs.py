@@ -9,6 +9,9 @@ import pytest
 from conftest import HandMade
 from petbone import change, matching, readings, validation
 from petbone.burden import BONE_COLUMNS, HOTSPOT_COLUMNS, REGION_COLUMNS
+from petbone.cohort_followup import COLUMNS as FOLLOWUP_COLUMNS
+from petbone.cohort_quality import CHECKS, OVERALL, VERDICTS
+from petbone.cohort_review import TABLES as REVIEW_TABLES
 from petbone.cohort_table import KNOWN
 from petbone.detection import Criterion, Lesion, Patient
 from petbone.detection_figures import cohort_figures
@@ -59,6 +62,16 @@ def test_every_column_is_explained(columns):
 def test_every_column_of_the_table_of_a_cohort_is_explained():
     assert {name for name in KNOWN if not name.endswith("2")} <= explained("cohorts.md")
     assert {"ct2", "bones2", "labels2", "ct_series2", "pet2", "tracer2"} <= explained("cohorts.md")
+
+
+def test_every_column_of_a_follow_up_is_explained():
+    assert {column.name for column in FOLLOWUP_COLUMNS} <= explained("cohorts.md")
+
+
+def test_every_check_and_column_of_quality_and_concordance_is_explained():
+    columns = {column.name for name in ("quality", "concordance") for column in REVIEW_TABLES[name]}
+    later = {name for name in columns if name.startswith(("suv_", "hotspot_")) and name.endswith("_2")}
+    assert (columns | set(CHECKS) | {OVERALL, *VERDICTS}) - later <= explained("cohorts.md")
 
 
 @pytest.mark.parametrize("columns", [LESION_COLUMNS, PATIENT_COLUMNS, FIGURE_COLUMNS, CURVE_COLUMNS])

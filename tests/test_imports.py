@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 
 # From the bottom up: a module may import from its own line and from those above it, never from below.
 LAYERS = [
-    {"errors", "beside", "volume", "anatomy", "steps", "components", "repeatability", "agreement"}
-    | {"pairing", "bland_altman", "reliability", "method_comparison"},
+    {"errors", "beside", "volume", "anatomy", "steps", "components", "repeatability", "agreement", "outliers"}
+    | {"pairing", "bland_altman", "reliability", "method_comparison", "group_comparison"},
     {
         "body",
         "suv",
@@ -34,11 +34,13 @@ LAYERS = [
     {"validation_tables", "validation_notes"},
     {"validation_words", "worst_cases", "readings"},
     {"change", "change_words", "comparison", "misnamed"},
-    {"report", "phantom", "measure"},
+    {"report", "cohort_quality", "phantom", "measure"},
     {"folders", "pipeline", "examination", "results", "selftest", "followup_files"},
+    {"cohort_dates", "typed_table", "cohort_columns"},
     {"cohort_table"},
-    {"cohort_case"},
-    {"cohort_workers", "cohort_results", "progress"},
+    {"cohort_case", "done_case", "cohort_compare"},
+    {"cohort_bids", "cohort_workers", "cohort_followup", "cohort_patients", "cohort_groups"}
+    | {"cohort_review", "cohort_page", "cohort_results", "progress"},
     {"cohort"},
     {"mask_files"},
     {"validation_files", "readings_files", "detection_files"},
@@ -55,6 +57,8 @@ MAY_TAKE_PATHS = {
     "validation_files", "readings_files", "cli", "cli_compare", "cli_validate", "cli_options", "labels",
     "net", "steps", "selftest", "pairing", "detection_files", "cli_validate_hotspots",
     "cohort", "cohort_case", "cohort_results", "cohort_table", "cohort_workers", "cli_cohort",
+    "typed_table", "cohort_columns", "done_case", "cohort_compare", "cohort_followup", "cohort_bids",
+    "cohort_patients", "cohort_groups", "cohort_review", "cohort_page",
 }  # fmt: skip
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

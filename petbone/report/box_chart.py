@@ -29,7 +29,10 @@ _GOLDEN = 0.6180339887498949
 
 @dataclass(frozen=True)
 class Box:
-    """One bone. A box has five numbers: whisker, quartile, median, quartile, whisker."""
+    """One row: a bone, or a group of cases.
+
+    A box has five numbers: whisker, quartile, median, quartile, whisker.
+    """
 
     name: str
     y: float
@@ -38,6 +41,7 @@ class Box:
     points: tuple[Point, ...]
     crosses: tuple[Point, ...]  # missed bones
     note: str
+    half: float = BOX / 2  # of the height of the box
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class BoxChart:
     ticks: tuple[tuple[float, str], ...]
     zero: float | None
     boxes: tuple[Box, ...]
+    rows_are: str = "bone"
 
 
 @dataclass(frozen=True)
@@ -157,9 +162,9 @@ def five_numbers(
     return first, second, third, fourth, fifth
 
 
-def jitter(n: int) -> float:
+def jitter(n: int, spread: float = SPREAD) -> float:
     """How far the n-th point of a row is moved up or down: evenly spread, the same each time."""
-    return ((n + 1) * _GOLDEN % 1 - 0.5) * SPREAD
+    return ((n + 1) * _GOLDEN % 1 - 0.5) * spread
 
 
 def _note(n: int, counts: Mapping[str, int]) -> str:

@@ -111,10 +111,13 @@ class Section:
     limits: tuple[tuple[str, str], ...]
 
 
-def render(result: Comparison, provenance: Mapping[str, Any]) -> str:
-    """The page for `result`, complete in itself: no script or image from elsewhere, no path, no date."""
+def render(result: Comparison, provenance: Mapping[str, Any], processes: int = 2) -> str:
+    """The page for `result`, complete in itself: no script or image from elsewhere, no path, no date.
+
+    `processes` is that of `beside`.
+    """
     unsure = tables.unsure_bones(result.first) | tables.unsure_bones(result.second)
-    images, panels = _pictures(result)
+    images, panels = _pictures(result, processes)
     sections = [
         _section(number, tracer, panels[number - 1], unsure)
         for number, tracer in enumerate(result.tracers, 1)
@@ -153,11 +156,13 @@ Image = tuple[str, float, float]
 """Data URI, width and height in mm."""
 
 
-def _pictures(result: Comparison) -> tuple[dict[str, Image], list[tuple[tuple[str, Panel], ...]]]:
+def _pictures(
+    result: Comparison, processes: int
+) -> tuple[dict[str, Image], list[tuple[tuple[str, Panel], ...]]]:
     """Images with their sizes, and per tracer the PET of both dates from two sides, in one scale."""
     images: dict[str, Image] = {}
     panels: list[list[tuple[str, Panel]]] = [[] for _ in result.tracers]
-    drawn = [scene(case) for case in (result.first, result.second)]
+    drawn = [scene(case, processes) for case in (result.first, result.second)]
     for n, tracer in enumerate(result.tracers):
         found = [
             [(name, panel) for row in one.rows[n] for panel in row if panel.images[0].startswith("pet")]

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 STEPS = (1.0, 2.0, 5.0, 10.0)
+MOST_OF_DECADES = 10
 MINUS = "−"
 
 
@@ -59,6 +60,8 @@ def _steps(low: float, high: float, most: int) -> list[float]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    values = [s * 10.0**power for power in powers for s in STEPS[:3]]
-    return [value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+    powers = [10.0**n for n in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    values = [s * power for power in powers for s in STEPS[:3]]
+    inside = [value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+    # Of many decades only the powers of ten have room.
+    return inside if len(inside) <= MOST_OF_DECADES else [v for v in inside if v in powers]

@@ -16,6 +16,7 @@ from petbone.report.privacy import plain
 GAP = "–"  # a value that does not exist; never 0
 Unsure = Mapping[int, tuple[int, ...]]
 """By label, the labels that a bone with an unsure name may be."""
+LONGEST_NAME = 60
 OPERATORS = {">=": "≥", ">": ">", "<=": "≤", "<": "<", "==": "="}
 
 
@@ -37,13 +38,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One value: its text, what it sorts by, CSS classes, colour of the bone, a small word after it."""
+    """One value: its text, what it sorts by, CSS classes, colour of the bone, a small word after it.
+
+    `href` is where the text leads to; `parts`, CSS classes and their shares, are drawn as a bar.
+    """
 
     text: str
     sort: str = ""
     css: str = ""
     swatch: str = ""
     more: str = ""
+    href: str = ""
+    parts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -226,6 +232,13 @@ OPTIONAL = (
     *("flags", "value_unflagged", "flagged_hotspots", "flagged_ml"),
 )
 """Not shown where they have no value at all: not asked for, nothing was unseen, nothing is flagged."""
+
+
+def called(case: object) -> str:
+    """A case's name in one line, the middle of a long one left out."""
+    name = " ".join("".join(c if c.isprintable() else " " for c in str(case)).split()) or GAP
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[:half]} … {name[-half:]}"
 
 
 def is_missing(value: Any) -> bool:

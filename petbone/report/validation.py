@@ -17,13 +17,12 @@ from petbone.report.difference_plot import DifferencePlot, difference_plot, fixe
 from petbone.report.page import environment
 from petbone.report.privacy import plain
 from petbone.report.slices import WINDOW_HU, Pictures, pictures_of
-from petbone.report.tables import Column, Row, Table, is_missing, shown
+from petbone.report.tables import Column, Row, Table, called, is_missing, shown
 from petbone.report.validation_words import COUNTED, REFERENCES, definitions, headline, methods
 from petbone.validation import Study, Worst
 
 PLOTS_IN_SIGHT = 8
 """Of more bones than these one per group is in sight, the others open."""
-LONGEST_NAME = 60
 
 PAPER_2019 = {
     "T7": ("41 (3.8)", "36 (5.1)", "0.86", "2", "14"),
@@ -179,13 +178,6 @@ def render(study: Study, provenance: Mapping[str, Any]) -> str:
             gap=tables.GAP,
         )
     )
-
-
-def called(case: object) -> str:
-    """A case's name in one line, the middle of a long one left out."""
-    name = " ".join("".join(c if c.isprintable() else " " for c in str(case)).split()) or tables.GAP
-    half = LONGEST_NAME // 2
-    return name if len(name) <= LONGEST_NAME else f"{name[:half]} … {name[-half:]}"
 
 
 def _said(text: str, cases: Sequence[Any]) -> str:

@@ -1,4 +1,4 @@
-"""The waterfall of a follow-up: a bar per hotspot, by how much its uptake has changed. Numbers for an SVG.
+"""The waterfall of a follow-up: a bar per hotspot or patient, by how much its uptake has changed, for an SVG.
 
 * up    : log of the ratio second / first; new and gone ones fill the height, for they have no ratio
 * band  : the limits of repeatability
@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -21,7 +21,7 @@ LEAST_RATIO, MOST_RATIO = 2.2, 16.0  # the height shows at least and at most thi
 
 @dataclass(frozen=True)
 class Bar:
-    """One hotspot. `css` is its change; `value` the ratio as printed beside the end of the bar."""
+    """One hotspot or patient. `css` is its change; `value` the ratio as printed beside the end of the bar."""
 
     x: float
     y: float
@@ -57,6 +57,18 @@ class Waterfall:
     valued: bool
 
 
+@dataclass(frozen=True)
+class Fall:
+    """What a bar is of. Without a `ratio` it fills the height above 1, or below it unless `rises`."""
+
+    css: str
+    label: str
+    title: str
+    value: str
+    ratio: float | None = None
+    rises: bool = True
+
+
 def waterfall(
     changes: pd.DataFrame, limits: tuple[float, float] | None, spoken: Callable[[str], str]
 ) -> Waterfall | None:
@@ -64,10 +76,29 @@ def waterfall(
     new = changes[changes["change"] == "new"].sort_values("tlu_g_2", ascending=False)
     gone = changes[changes["change"] == "gone"].sort_values("tlu_g_1")
     both = changes[changes["tlu_ratio"].notna()].sort_values("tlu_ratio", ascending=False)
-    rows = [*new.to_dict("records"), *both.to_dict("records"), *gone.to_dict("records")]
-    if not rows:
+    falls = []
+    for row in [*new.to_dict("records"), *both.to_dict("records"), *gone.to_dict("records")]:
+        change = row["change"] if isinstance(row["change"], str) else "not judged"
+        name = spoken(str(row["bone_2"] if isinstance(row["bone_2"], str) else row["bone_1"]))
+        if change == "new":
+            fall = Fall("new", name, f"{name}: new, {row['tlu_g_2']:.3g} g", "new")
+        elif change == "gone":
+            words = f"{name}: gone, {row['tlu_g_1']:.3g} g before"
+            fall = Fall("gone", name, words, "gone", rises=False)
+        else:
+            value = f"{row['tlu_ratio']:.2f}"
+            words = f"{row['tlu_g_1']:.3g} g, then {row['tlu_g_2']:.3g} g, × {value}, {change}"
+            css = change.replace("not judged", "unjudged")
+            fall = Fall(css, name, f"{name}: {words}", value, row["tlu_ratio"])
+        falls.append(fall)
+    return drawn(falls, limits)
+
+
+def drawn(falls: Sequence[Fall], limits: tuple[float, float] | None) -> Waterfall | None:
+    """A bar each, from left to right; None without one. `limits` are those of repeatability, of the ratio."""
+    if not falls:
         return None
-    logs = [abs(math.log(row["tlu_ratio"])) for row in both.to_dict("records")]
+    logs = [abs(math.log(fall.ratio)) for fall in falls if fall.ratio is not None]
     ends = [abs(math.log(end)) for end in limits or ()]
     most = min(max(math.log(LEAST_RATIO), *logs, *ends) * 1.1, math.log(MOST_RATIO))
     zero = TOP + PLOT_HEIGHT / 2
@@ -76,19 +107,11 @@ def waterfall(
         return zero - max(-most, min(most, math.log(ratio))) / most * PLOT_HEIGHT / 2
 
     right = WIDTH - RIGHT
-    step = min((right - LEFT) / len(rows), WIDEST)
-    labelled = len(rows) <= LABELLED
+    step = min((right - LEFT) / len(falls), WIDEST)
+    labelled = len(falls) <= LABELLED
     bars = []
-    for n, row in enumerate(rows):
-        change = row["change"] if isinstance(row["change"], str) else "not judged"
-        name = spoken(str(row["bone_2"] if isinstance(row["bone_2"], str) else row["bone_1"]))
-        if change == "new":
-            end, value, words = TOP, "new", f"new, {row['tlu_g_2']:.3g} g"
-        elif change == "gone":
-            end, value, words = TOP + PLOT_HEIGHT, "gone", f"gone, {row['tlu_g_1']:.3g} g before"
-        else:
-            end, value = y_of(row["tlu_ratio"]), f"{row['tlu_ratio']:.2f}"
-            words = f"{row['tlu_g_1']:.3g} g, then {row['tlu_g_2']:.3g} g, × {value}, {change}"
+    for n, fall in enumerate(falls):
+        end = y_of(fall.ratio) if fall.ratio is not None else TOP if fall.rises else TOP + PLOT_HEIGHT
         top, bottom = min(end, zero), max(end, zero)
         bars.append(
             Bar(
@@ -96,11 +119,11 @@ def waterfall(
                 y=top,
                 width=0.76 * step,
                 height=max(bottom - top, 0.8),
-                css=change.replace("not judged", "unjudged"),
-                label=name,
-                value=value,
+                css=fall.css,
+                label=fall.label,
+                value=fall.value,
                 value_y=end - 4 if end <= zero else end + 11,
-                title=f"{name}: {words}",
+                title=fall.title,
             )
         )
     seen = [(y_of(t), word) for t, word in zip(TICKS, TICK_WORDS, strict=True) if abs(math.log(t)) <= most]
@@ -121,5 +144,5 @@ def waterfall(
         tuple(seen),
         band,
         labelled,
-        len(rows) <= VALUED,
+        len(falls) <= VALUED,
     )
