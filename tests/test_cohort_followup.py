@@ -264,11 +264,12 @@ def test_a_killed_worker_loses_no_pair(cohort: Path, tmp_path: Path):
         pids = list(client.run(os.getpid).values())
 
         def kill(record: Record) -> None:
-            if not killed:
-                while not list(output.glob("*/**/.*.part")):  # in the middle of a pair
-                    time.sleep(0.001)
-                os.kill(pids[0], signal.SIGKILL)
-                killed.append(record)
+            for _ in range(0 if killed else 100):
+                if list((output / "followup").glob("**/.*.part")):  # in the middle of a pair
+                    os.kill(pids[0], signal.SIGKILL)
+                    killed.append(record)
+                    return
+                time.sleep(0.005)
 
         with opened(output):
             judge = Judge(published_limits(), own=False)
@@ -278,7 +279,7 @@ def test_a_killed_worker_loses_no_pair(cohort: Path, tmp_path: Path):
     assert [(one.against, one.case) for one in records] == [
         (pair.first.case, pair.second.case) for pair in pairs
     ]
-    assert not list(output.glob("*/**/.*.part"))
+    assert not list((output / "followup").glob("**/.*.part"))
     for pair in pairs:
         made = [place / pair.kind / pair.first.case / pair.second.case for place in (output, cohort / "out")]
         for path in made[1].glob("*.csv"):
