@@ -38,6 +38,7 @@ class CaseResult:
     candidates: dict[int, tuple[int, ...]] | None = None  # what each bone may be; None: masks made elsewhere
     second: CaseResult | None = None  # another examination of the patient, with a CT and PETs of its own
     motions: dict[int, BoneMotion] | None = None  # where each bone of this one lies in the second
+    backdrop: Any = None  # the report's, drawn while the PETs were measured; None: it is drawn with the rest
 
     @property
     def all_pets(self) -> tuple[PetResult, ...]:

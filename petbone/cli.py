@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +45,10 @@ from petbone.cli_options import (
 )
 from petbone.cli_validate import compare_segmentations, validate
 from petbone.cli_validate_hotspots import validate_hotspots
+
+GARBAGE_OBJECTS = 100_000
+"""New objects after which Python looks for cycles to free. With its usual 700 it looks hundreds of times as
+packages are imported, whose objects all stay."""
 
 app = typer.Typer(
     name="petbone",
@@ -421,7 +426,7 @@ def _case(files: Any, options: Any, output: Path, overwrite: bool, quiet: bool, 
 
     with _steps(quiet, verbose) as steps, new_folder(output, overwrite) as folder:
         result = run_case(files, options, steps)
-        from petbone.results import write_case  # its packages were imported while files were read
+        from petbone.results import write_case  # imported while files were read
 
         write_case(result, folder, steps)
     import pandas as pd
@@ -465,6 +470,7 @@ def main() -> None:
     """
     from petbone.errors import InputError, ResourceError, UsageError
 
+    gc.set_threshold(GARBAGE_OBJECTS)
     try:
         app()
     except UsageError as error:
@@ -477,6 +483,8 @@ def main() -> None:
         status = _complain("not enough memory for this case", 4)
     except KeyboardInterrupt:
         status = _complain("interrupted", 130)
+    finally:
+        gc.freeze()  # the process ends with all that it has: nothing needs to be looked through once more
     sys.exit(status)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import petbone
+from petbone.beside import beside
 from petbone.bone_motion import bone_motions
 from petbone.case import CaseResult, Skeleton
 from petbone.errors import InputError, ResourceError, UsageError
@@ -26,6 +28,8 @@ from petbone.pipeline import (
     versions,
 )
 from petbone.places import middles_mm
+from petbone.report.backdrop import backdrop
+from petbone.resample import occupancy
 from petbone.steps import Steps, available_memory_gb
 from petbone.volume import Grid, Volume
 
@@ -66,7 +70,7 @@ def examined(
             "run apart and compared with petbone compare"
         )
     for one, (ct, mask, several) in zip(every, scans, strict=True):
-        frame = mask or ct
+        frame = mask or ct()
         if frame is None:
             raise ValueError("an examination needs a CT or a bone map")
         for path, pet in zip(one.pets, several, strict=True):
@@ -112,11 +116,15 @@ def _examination(
 
     `chosen`: the indices, whose hotspots are listed, and whether remarks say the tracer.
     """
-    (ct, mask, pets), (indices, wanted, several) = scans, chosen
+    (reading_ct, mask, pets), (indices, wanted, several) = scans, chosen
     with steps("bones"):
-        skeleton = _masked(mask, files) if mask else _found(ct, options, steps, load)
+        skeleton = _masked(mask, files) if mask else _found(reading_ct(), options, steps, load)
     if not skeleton.bones.data.any():
         raise InputError(f"{files.bones or files.ct}: no bone found in it; expected a part of a skeleton")
+    with steps("carry bones to the PET"):
+        carried = [occupancy(skeleton.bones, pet.volume.grid) for pet in pets]
+    with steps("read the rest of the CT"):
+        ct = reading_ct()
 
     warnings = [note for scan in (ct, mask, *pets) if scan for note in scan.warnings]
     warnings += skeleton.notes
@@ -124,16 +132,22 @@ def _examination(
     guesses = [guess for pet in pets if pet.suv for guess in pet.suv.assumptions]
     if skeleton.confidence is not None:
         guesses += skeleton.notes  # the network's names are a guess, and it says which are unsure
-    for pet in pets:
-        index, guess = _chosen(indices, tracer_of(pet), wanted)
-        how = How(index, options.align, options.psf_mm, options.processes)
-        result, notes = measure(pet, ct, skeleton, indices, how, steps)
-        results.append(result)
-        guesses += [guess] if guess else []
-        warnings += [f"{result.tracer}: {note}" for note in notes] if several else notes
+    hu = None if ct is None else ct.volume
+    seen = [(tracer_of(pet), pet.volume) for pet in pets]
+    drawn = partial(backdrop, hu, skeleton.bones, seen, options.processes)
+    with beside(drawn, processes=options.processes, nice=10) as drawing:
+        for pet, occupied in zip(pets, carried, strict=True):
+            index, guess = _chosen(indices, tracer_of(pet), wanted)
+            how = How(index, options.align, options.psf_mm, options.processes)
+            result, notes = measure((pet, occupied), ct, skeleton, indices, how, steps)
+            results.append(result)
+            guesses += [guess] if guess else []
+            warnings += [f"{result.tracer}: {note}" for note in notes] if several else notes
+        with steps("pictures"):
+            behind = drawing()
     warnings = list(dict.fromkeys([*guesses, *warnings]))
     return CaseResult(
-        ct=None if ct is None else ct.volume,
+        ct=hu,
         bones=skeleton.bones,
         pets=tuple(results),
         warnings=tuple(warnings),
@@ -158,6 +172,7 @@ def _examination(
             "steps": steps.records,
         },
         candidates=skeleton.candidates,
+        backdrop=behind,
     )
 
 

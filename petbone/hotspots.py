@@ -148,6 +148,11 @@ def against(rule: HotspotRule, reference: Reference) -> HotspotRule:
     return replace(rule, threshold=threshold, relative_to="", sd_multiple=0.0)
 
 
+def reach_mm(rule: HotspotRule) -> float:
+    """How far from bone voxels lie that may decide on a hotspot."""
+    return 0.0 if rule.method == "fixed" else _BACKGROUND_REACH_MM
+
+
 def find_hotspots(suv: Volume, bones: Occupancy, rule: HotspotRule) -> Volume:
     """Hotspot numbers on the grid of `suv`, uint16, 1 = highest SUVmax; 0 elsewhere.
 
@@ -167,8 +172,7 @@ def find_hotspots(suv: Volume, bones: Occupancy, rule: HotspotRule) -> Volume:
         # and the surroundings from which the background is taken.
         ijk = np.array(np.unravel_index(voxel, suv.grid.shape))
         wanted = ijk[:, seeds] if rule.method == "fixed" else ijk
-        reach_mm = 0.0 if rule.method == "fixed" else _BACKGROUND_REACH_MM
-        margin = np.ceil(reach_mm / suv.grid.spacing_mm).astype(int) + 1
+        margin = np.ceil(reach_mm(rule) / suv.grid.spacing_mm).astype(int) + 1
         low = np.maximum(wanted.min(axis=1) - margin, 0)
         high = np.minimum(wanted.max(axis=1) + margin + 1, suv.grid.shape)
         box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))

@@ -49,7 +49,7 @@ class How:
 
 
 def measure(
-    pet: Scan,
+    carried: tuple[Scan, Occupancy],
     ct: Scan | None,
     skeleton: Skeleton,
     indices: tuple[Index, ...],
@@ -58,18 +58,17 @@ def measure(
 ) -> tuple[PetResult, list[str]]:
     """One PET measured bone by bone, and what a reader should know of it.
 
-    Raises InputError when the PET holds no bone, or when the rule of the listed hotspots leans on a liver or
-    a muscle that cannot be read.
+    `carried` is the PET with the occupancy of the skeleton's bones on its grid. Raises InputError when the
+    PET holds no bone, or when the rule of the listed hotspots leans on a liver or a muscle that cannot be
+    read.
     """
-    index = how.index
+    (pet, occupied), index = carried, how.index
     tracer = tracer_of(pet)
     suv = pet.volume.with_data(np.ascontiguousarray(pet.volume.data))
     assert index.rule is not None  # choose_index saw to it
     notes = []
     if ct is not None and not ct.volume.grid.same_as(skeleton.bones.grid):
         notes.append("the bone map lies on another grid than the CT, so hotspots have no mean HU")
-    with steps("carry bones to the PET"):
-        occupied = occupancy(skeleton.bones, suv.grid)
     if not occupied.voxel.size:
         raise InputError(
             f"the {tracer} PET holds no bone of the bone map; expected images of one examination"

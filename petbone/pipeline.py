@@ -5,13 +5,17 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from petbone.beside import beside
 from petbone.errors import InputError
 from petbone.io import PetOptions, Scan, read_ct, read_labels, read_pet
 from petbone.labels import LabelTable
@@ -64,30 +68,37 @@ def run_case(
     `load` gives the network where bones must be found; None: it is read from its file.
     """
     every = (files,) if files.second is None else (files, files.second)
-    with steps("read"), ThreadPoolExecutor() as pool:
-        reading = [_reading(one, pool) for one in every]
-        # What measures takes as long to import as files take to be unpacked, which needs no Python.
-        from petbone.examination import all_indices, examined
+    with ExitStack() as started:
+        with steps("read"):
+            # A CT is read in a process of its own, since a thread waits for Python's lock at every turn; it
+            # is not needed at once. Where a process is forked no thread should have begun.
+            cts = [started.enter_context(_reading_ct(one, options.processes)) for one in every]
+            with ThreadPoolExecutor() as pool:
+                reading = [_reading(one, pool) for one in every]
+                # What measures and writes takes as long to import as files take to be unpacked.
+                from petbone.examination import all_indices, examined
 
-        chosen = all_indices(options)
-        scans = [scan() for scan in reading]
-    return examined(every, scans, options, chosen, steps, load)
+                import_module("petbone.results")
+                chosen = all_indices(options)
+                scans = [(ct, *scan()) for ct, scan in zip(cts, reading, strict=True)]
+        return examined(every, scans, options, chosen, steps, load)
 
 
-Scans = tuple[Scan | None, Scan | None, list[Scan]]
-"""CT, bone map and PETs of an examination."""
+Scans = tuple[Callable[[], Scan | None], Scan | None, list[Scan]]
+"""What waits for the CT, the bone map, and the PETs of an examination."""
 
 
-def _reading(files: CaseFiles, pool: ThreadPoolExecutor) -> Callable[[], Scans]:
-    """CT, mask and PETs are read side by side from now on; what is returned waits for them."""
-    ct = None if files.ct is None else pool.submit(read_ct, files.ct, files.ct_series)
+def _reading_ct(files: CaseFiles, processes: int) -> AbstractContextManager[Callable[[], Scan | None]]:
+    if files.ct is None:
+        return nullcontext(lambda: None)
+    return beside(partial(read_ct, files.ct, files.ct_series), processes=processes)
+
+
+def _reading(files: CaseFiles, pool: ThreadPoolExecutor) -> Callable[[], tuple[Scan | None, list[Scan]]]:
+    """Mask and PETs are read side by side from now on; what is returned waits for them."""
     mask = None if files.bones is None else pool.submit(read_labels, files.bones)
     pets = [pool.submit(read_pet, *pet) for pet in zip(files.pets, files.pet_options, strict=True)]
-    return lambda: (
-        None if ct is None else ct.result(),
-        None if mask is None else mask.result(),
-        [pet.result() for pet in pets],
-    )
+    return lambda: (None if mask is None else mask.result(), [pet.result() for pet in pets])
 
 
 def bones_of(mask: Scan, path: Path, labels: str | None) -> tuple[Volume, LabelTable]:

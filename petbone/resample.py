@@ -158,19 +158,18 @@ def _summed(pieces: list[Pieces], grid: Grid) -> Occupancy:
     rank[voxels] = np.arange(voxels.size, dtype=np.int32)
 
     # Dense over (label, touched voxel): summing by key is several times faster than sorting the pieces.
+    # Most of it stays empty and is never read, so that the system gives no memory for it.
     n_labels = 1 + max((int(label.max(initial=0)) for label, _, _ in pieces), default=0)
-    cells = n_labels * voxels.size
-    filled = np.zeros(0)
+    filled = np.zeros(n_labels * voxels.size)
+    has_some = np.zeros(filled.size, dtype=bool)
     for label, voxel, share in pieces:
-        part = np.bincount(label * np.int64(voxels.size) + rank[voxel], share, minlength=cells)
-        filled = np.asarray(filled + part if filled.size else part, np.float64)
-    entry = np.flatnonzero(filled)
-    return Occupancy(
-        grid=grid,
-        label=(entry // max(voxels.size, 1)).astype(np.uint8),
-        voxel=voxels[entry % max(voxels.size, 1)],
-        fraction=filled[entry],
-    )
+        cell = label * np.int64(voxels.size) + rank[voxel]
+        np.add.at(filled, cell, share)
+        has_some[cell] = True
+    entry = np.flatnonzero(has_some)
+    entry = entry[filled[entry] > 0]
+    label, place = np.divmod(entry, max(voxels.size, 1))
+    return Occupancy(grid, label.astype(np.uint8), voxels[place], filled[entry])
 
 
 def _gathered(pieces: Iterator[Pieces]) -> Iterator[Pieces]:

@@ -40,12 +40,13 @@ def write_case(result: CaseResult, folder: Path, steps: Steps, processes: int = 
             if result.second is not None:
                 jobs.append(pool.submit(write_nifti, result.second.bones, folder / "bones_ct2.nii.gz"))
             pets = result.all_pets
+            regions = {pet.tracer: region_table(pet.bone_table) for pet in pets}
             for pet in pets:
                 suffix = f"_{pet.tracer}" if len(pets) > 1 else ""
                 jobs.append(pool.submit(write_nifti, pet.suv, folder / f"suv{suffix}.nii.gz"))
                 jobs.append(pool.submit(write_nifti, pet.hotspots, folder / f"hotspots{suffix}.nii.gz"))
                 write_table(pet.bone_table, folder / f"bones{suffix}.csv")
-                write_table(region_table(pet.bone_table), folder / f"regions{suffix}.csv")
+                write_table(regions[pet.tracer], folder / f"regions{suffix}.csv")
                 write_table(pet.hotspot_table, folder / f"hotspots{suffix}.csv")
                 write_table(pet.index_table, folder / f"indices{suffix}.csv")
                 if pet.alignment_table is not None:
@@ -58,24 +59,24 @@ def write_case(result: CaseResult, folder: Path, steps: Steps, processes: int = 
             if result.motions is not None:
                 moved = motion_table(result.motions, middles_mm(result.bones))
                 write_table(moved, folder / "motions.csv")
-            drawn = pages(result, told, drawing())
+            write_json(_summary(result, regions, told), folder / "summary.json")
+            drawn = pages(result, told, drawing)
             for job in jobs:
                 job.result()
         (folder / "report.html").write_text(drawn.report, encoding="utf-8")
         if drawn.concordance is not None:
             (folder / "concordance.svg").write_text(drawn.concordance, encoding="utf-8")
-        write_json(_summary(result, told), folder / "summary.json")
         write_json(result.provenance, folder / MARK)
     except OSError as error:
         raise ResourceError(f"the results cannot be written: {error.strerror}") from error
 
 
-def _summary(result: CaseResult, told: Together | None) -> dict[str, Any]:
+def _summary(result: CaseResult, regions: dict[str, pd.DataFrame], told: Together | None) -> dict[str, Any]:
     pets = [
         {
             "tracer": pet.tracer,
             "bones": _records(pet.bone_table),
-            "regions": _records(region_table(pet.bone_table)),
+            "regions": _records(regions[pet.tracer]),
             "hotspots": _records(pet.hotspot_table),
             "indices": _records(pet.index_table),
             "suv": pet.facts.get("suv"),

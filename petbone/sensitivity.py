@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from petbone.hotspots import CORE_OCCUPANCY, HotspotRule, find_hotspots
+from petbone.hotspots import CORE_OCCUPANCY, HotspotRule, find_hotspots, reach_mm
 from petbone.resample import Occupancy, occupancies
-from petbone.volume import Volume
+from petbone.volume import Box, Volume
 
 SHIFT_MM = 3.0
 NAMES = ("suv_mean", "suv_max", "hotspot_volume_ml")
@@ -33,8 +33,11 @@ def shifted_ranges(suv: Volume, bones: Volume, rule: HotspotRule, unshifted: Occ
             motion[axis, 3] = side
             motions.append(motion)
 
-    places = [unshifted, *occupancies(bones, suv.grid, motions)]
-    found = [_numbers(suv, occupied, rule) for occupied in places]
+    box = _near(unshifted, SHIFT_MM + reach_mm(rule))
+    near = suv.cropped(box)
+    near = near.with_data(np.ascontiguousarray(near.data))
+    places = [unshifted.cropped(box), *occupancies(bones, near.grid, motions)]
+    found = [_numbers(near, occupied, rule) for occupied in places]
     low, high = np.fmin.reduce(found), np.fmax.reduce(found)
     missing = np.isnan(found[0])
     table: dict[str, Any] = {}
@@ -42,6 +45,15 @@ def shifted_ranges(suv: Volume, bones: Volume, rule: HotspotRule, unshifted: Occ
         table[f"{name}_shift_low"] = np.where(missing[n], np.nan, low[n])
         table[f"{name}_shift_high"] = np.where(missing[n], np.nan, high[n])
     return pd.DataFrame(table)
+
+
+def _near(bones: Occupancy, distance_mm: float) -> Box:
+    """The bones and all that is not further from them: a small part of most PETs."""
+    ijk = np.array(np.unravel_index(bones.voxel, bones.grid.shape))
+    margin = np.ceil(distance_mm / bones.grid.spacing_mm).astype(int) + 1
+    low = np.maximum(ijk.min(axis=1) - margin, 0)
+    high = np.minimum(ijk.max(axis=1) + margin + 1, bones.grid.shape)
+    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
 
 
 def _numbers(suv: Volume, occupied: Occupancy, rule: HotspotRule) -> Array:

@@ -25,6 +25,29 @@ def test_the_result_is_that_of_the_work(fork):
 
 
 @pytest.mark.parametrize("fork", WAYS)
+def test_large_arrays_come_back_as_they_were_and_can_be_written_to(fork):
+    def work() -> dict[str, np.ndarray]:
+        cube = np.arange(1_500_000, dtype=np.int16).reshape(100, 100, 150)
+        return {"c": cube, "fortran": np.asfortranarray(cube), "part": cube[::2, 5:], "small": cube[:1]}
+
+    with beside(work, fork, nice=3) as answer:
+        found = answer()
+    expected = work()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+    assert found["fortran"].flags.f_contiguous
+    found["c"][0, 0, 0] = 7
+    assert found["c"][0, 0, 0] == 7
+
+
+@needs_fork
+def test_a_nice_process_lets_others_go_first():
+    with beside(lambda: os.nice(0), nice=5) as theirs:
+        assert theirs() == min(os.nice(0) + 5, 19)
+
+
+@pytest.mark.parametrize("fork", WAYS)
 def test_what_the_work_raises_is_raised_where_its_result_is_asked_for(fork):
     def refused() -> None:
         raise InputError("file: found this; expected that")

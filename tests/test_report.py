@@ -15,6 +15,7 @@ from PIL import Image
 from petbone.anatomy import BONES, BY_NAME, LOW_CONFIDENCE, colour
 from petbone.case import CaseResult, PetResult
 from petbone.report import privacy, tables
+from petbone.report.backdrop import backdrop
 from petbone.report.case import render
 from petbone.volume import Grid, Unit, Volume
 
@@ -570,3 +571,27 @@ def test_bones_of_matches_are_not_shown_by_an_unsure_name():
     shown = tables.plain_table(table, tables.MATCH_COLUMNS, {6: (5, 6, 7)})
     assert [column.name for column in shown.columns] == ["tracer_1", "relation", "bone_1", "bone_2"]
     assert [cell.text for cell in shown.rows[0].cells] == ["naf", "matched", "T5-T7", "L3"]
+
+
+def drawn(result: CaseResult) -> CaseResult:
+    """With the pictures that are drawn while a case is measured."""
+    pets = [(pet.tracer, pet.suv) for pet in result.pets]
+    return replace(result, backdrop=backdrop(result.ct, result.bones, pets))
+
+
+@pytest.mark.parametrize("which", ["usual", "no hotspots", "no CT", "no PET", "two PETs"])
+def test_pictures_drawn_beforehand_make_the_same_page(which):
+    result = ODDITIES[which]()
+    assert render(drawn(result)) == render(result)
+
+
+def test_a_pet_that_was_moved_since_is_drawn_where_it_lies():
+    result = case()
+    before = drawn(result)
+    pet = result.pets[0]
+    motion = np.eye(4)
+    motion[0, 3] = 12.0
+    grid = Grid(pet.suv.grid.shape, motion @ pet.suv.grid.mm_from_ijk)
+    moved = (replace(pet, suv=replace(pet.suv, grid=grid), hotspots=replace(pet.hotspots, grid=grid)),)
+    assert render(replace(before, pets=moved)) == render(replace(result, pets=moved))
+    assert render(replace(before, pets=moved)) != render(before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class FineSynthConfig:
     bone_share: float = 0.60  # centred near a bone
     skin_share: float = 0.08  # behind the back: skin, air, table
     boneless_share: float = 0.15
+    chest_share: float = 0.15  # of all, at ends of ribs, edges of the sternum and ribs 12 instead
     jitter_mm: float = 18.0
     cortex_factor: tuple[float, float] = (0.3, 1.3)
     slice_mm: tuple[float, float] = (0.7, 5.0)
@@ -74,6 +75,8 @@ class Detail:
     told_shift_mm: float  # sd by which borders between coarse names are off
     told_slip_mm: float  # the same of what is called by the name of a neighbour
     told_middle_mm: float
+    dark_mm: float = 6.0  # depth at which marrow is as dark as it gets
+    fatty_clavicle: bool = False
 
 
 def draw_detail(rng: np.random.Generator, config: FineSynthConfig, device: torch.device) -> Detail:
@@ -94,7 +97,7 @@ def draw_detail(rng: np.random.Generator, config: FineSynthConfig, device: torch
     if rng.random() < config.lime_share:
         lime = (float(rng.uniform(0.1, 0.9)), float(rng.uniform(150, 600)))
     low, high = np.log(config.noise_hu)
-    return Detail(
+    detail = Detail(
         boneless=bool(rng.random() < config.boneless_share),
         cortex_mm=torch.from_numpy(cortex).float().to(device),
         dark_hu=float(rng.uniform(0, 100)) if rng.random() < config.dark_share else None,
@@ -117,3 +120,12 @@ def draw_detail(rng: np.random.Generator, config: FineSynthConfig, device: torch
         told_slip_mm=float(rng.uniform(5, 20)) if rng.random() < config.slipped_share else 0.0,
         told_middle_mm=float(rng.uniform(0.5, 3.0)),
     )
+    # Of a stream of its own, drawn last: the rest of a patch is what it would be without.
+    own = np.random.default_rng(int(rng.integers(2**31)))
+    dark_mm, darker, fatty = own.uniform(1.5, 6), own.uniform(-50, 60), bool(own.random() < 0.5)
+    very, limier = own.random() < 0.4, own.random() < 0.4
+    dark_hu = darker if very and detail.dark_hu is not None else detail.dark_hu
+    lime = detail.lime
+    if limier and lime is not None:  # a shell as bright as cortex
+        lime = (float(own.uniform(0.6, 1.0)), float(own.uniform(300, 1000)))
+    return replace(detail, dark_mm=float(dark_mm), dark_hu=dark_hu, fatty_clavicle=fatty, lime=lime)

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from petbone.anatomy import BY_NAME
 from petbone.net.anatomies import Tissue
+from petbone.net.chest import STERNUM, ChestMarks, added_ribs, beyond_ends, beyond_sternum, moved_ribs
 from petbone.net.fine_anatomy import BASE_MAPS, DEPTH_STEP_MM, DEPTH_ZERO, SKIN, FineAnatomy
 from petbone.net.fine_detail import Detail, FineSynthConfig, draw_detail
 from petbone.net.scene import Scene, draw_scene
@@ -23,6 +25,7 @@ from petbone.net.synth import Synthesizer
 from petbone.net.vessels import Front
 
 Map = np.ndarray | Tensor
+CLAVICLES = (BY_NAME["clavicle_left"].id, BY_NAME["clavicle_right"].id)
 LOGIT_LIMIT = 6.0
 REACH_MM = 45.0  # from a vertebra's rim to its middle, at most
 LATTICE_MM = 5.0
@@ -78,6 +81,7 @@ class FineSynthesizer(Synthesizer):
         self.device = torch.device(device)
         self._spine = [torch.from_numpy(np.array(a.spine_y_mm)).float().to(self.device) for a in anatomies]
         self._front = [Front.of(a.base) for a in anatomies]
+        self._marks = [ChestMarks.of(a.base) for a in anatomies]
         self._maps = [self._held(a) for a in anatomies]
 
     def _held(self, anatomy: FineAnatomy) -> dict[str, Map]:
@@ -115,6 +119,10 @@ class FineSynthesizer(Synthesizer):
                 weight = np.array([BRIGHT[t] for t in there])
                 points = points[kinds == int(rng.choice(there, p=weight / weight.sum()))]
         wanted = points[rng.integers(len(points)), :3] + rng.uniform(-1, 1, 3) * self.options.jitter_mm
+        own = np.random.default_rng([scene.seed, 4])
+        places = self._marks[scene.anatomy].places_mm()
+        if len(places) and own.random() < self.options.chest_share:
+            wanted = places[own.integers(len(places))] + own.uniform(-1, 1, 3) * self.options.jitter_mm
         return self._centred(scene, torch.from_numpy(wanted).float().to(self.device))
 
     def _centred(self, scene: Scene, wanted: Tensor) -> Scene:
@@ -136,6 +144,7 @@ class FineSynthesizer(Synthesizer):
         patient = self._patient_mm(scene)
         standard = self._standard_mm(scene, patient)
         depth, outside, label, tissue = self._look_up_fine(scene, standard)
+        depth, label, tissue = self._with_chest_fine(scene, depth, label, tissue, standard)
         if scene.drop_arms:
             depth = depth.masked_fill((label == 59) | (label == 60), -9.0)
         if detail.boneless:
@@ -211,13 +220,70 @@ class FineSynthesizer(Synthesizer):
 
     def _look_up_fine(self, scene: Scene, standard: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Depth in mm, outside_mm (linear); label, tissue (nearest). Cuts the maps round the patch first."""
-        anatomy = self.fine[scene.anatomy]
-        base, maps = anatomy.base, self._maps[scene.anatomy]
-        depth = self._linear(maps["depth"], anatomy.low_mm, anatomy.spacing_mm, standard, 0)
-        depth_mm = (depth - DEPTH_ZERO) * DEPTH_STEP_MM * float(scene.scale.mean())
+        base, maps = self.fine[scene.anatomy].base, self._maps[scene.anatomy]
+        depth_mm = self._depth_mm(scene, standard)
         outside = self._linear(maps["outside_mm"], base.low_mm, base.spacing_mm, standard, None)
         label, tissue = self._nearest(scene, standard, ("labels", "tissue"))
         return depth_mm, outside, label, tissue
+
+    def _depth_mm(self, scene: Scene, standard: Tensor) -> Tensor:
+        """Depth in bone at standard places."""
+        anatomy = self.fine[scene.anatomy]
+        packed = self._linear(
+            self._maps[scene.anatomy]["depth"], anatomy.low_mm, anatomy.spacing_mm, standard, 0
+        )
+        return (packed - DEPTH_ZERO) * DEPTH_STEP_MM * float(scene.scale.mean())
+
+    def _with_chest_fine(
+        self, scene: Scene, depth: Tensor, label: Tensor, tissue: Tensor, standard: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Depth, label and tissue with the sample's own sternum, ends of ribs, and ribs 12."""
+        base, marks, chest = self.fine[scene.anatomy].base, self._marks[scene.anatomy], scene.chest
+        scale = float(scene.scale.mean())
+        beyond = beyond_ends(chest, marks, label, standard)
+        beside = beyond_sternum(chest, marks, base, standard)
+        if beside is not None:
+            beyond = torch.where(label == STERNUM, beside, beyond)
+        tissue = torch.where((beyond > 0) & (depth > 0), int(Tissue.CARTILAGE), tissue)
+        depth = torch.minimum(depth, -beyond * scale).clamp(min=-9.6)
+        depth, label = self._with_added_ribs(scene, depth, label, tissue, standard)
+        moved = moved_ribs(chest, marks, standard)
+        for rib in moved:
+            depth = depth.masked_fill(label == rib.label, -9.0)
+        for rib in moved:
+            if not len(rib.index):
+                continue
+            places = rib.standard[:, :, None, None]
+            own = self._depth_mm(scene, places).flatten()
+            named = self._nearest(scene, places, ("labels",))[0].flatten()
+            flat, names = depth.flatten(), label.flatten()
+            better = (named == rib.label) & (own > flat[rib.index])
+            at = rib.index[better]
+            flat[at], names[at] = own[better], rib.label
+            depth, label = flat.reshape(depth.shape), names.reshape(depth.shape)
+        return depth, label, tissue
+
+    def _with_added_ribs(
+        self, scene: Scene, depth: Tensor, label: Tensor, tissue: Tensor, standard: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Depth and label with the ribs that go on: their depth is that in the cartilage."""
+        cartilage = (tissue == Tissue.CARTILAGE)[None, None].float()
+        near = (nnf.max_pool3d(cartilage, 5, 1, 2)[0, 0] > 0) & (depth < 2)
+        added = added_ribs(scene.chest, self._marks[scene.anatomy], near, standard)
+        if added is None:
+            return depth, label
+        step, scale = scene.spacing_mm, float(scene.scale.mean())
+        # The part of a cube that is cartilage tells where its surface lies; what is whole lies deeper.
+        smooth = nnf.avg_pool3d(cartilage, 3, 1, 1, count_include_pad=False)
+        inner = 1 - nnf.max_pool3d(1 - cartilage, 3, 1, 1)
+        core = 1 - nnf.max_pool3d(1 - inner, 3, 1, 1)
+        own = (step * (smooth - 0.55) * 1.6 + step * (0.4 * inner + core))[0, 0].flatten()[added.index]
+        own = torch.minimum(torch.maximum(own, added.bridge_mm * scale), added.left_mm * scale)
+        flat, names = depth.flatten(), label.flatten()
+        better = own > flat[added.index]
+        at = added.index[better]
+        flat[at], names[at] = own[better], added.label[better]
+        return flat.reshape(depth.shape), names.reshape(depth.shape)
 
     def _nearest(self, scene: Scene, standard: Tensor, names: Sequence[str]) -> list[Tensor]:
         """Nearest look-up in maps of the scene's anatomy, of which only the part round the places is read."""
@@ -278,8 +344,11 @@ class FineSynthesizer(Synthesizer):
         rough = self._field(scene.shape, scene.spacing_mm, 3.5, noise)
         change = detail.trabecular * rough
         if detail.dark_hu is not None:
-            change = change + (detail.dark_hu - scene.spongiosa_hu) * (depth / 6.0).clamp(0, 1)
+            change = change + (detail.dark_hu - scene.spongiosa_hu) * (depth / detail.dark_mm).clamp(0, 1)
         shaft = (label >= 59) & (label <= 62) & (depth > 2)  # humerus and femur
+        if detail.fatty_clavicle:
+            for clavicle in CLAVICLES:
+                shaft |= (label == clavicle) & (depth > 1)
         return torch.where(shaft, detail.shaft_hu - scene.spongiosa_hu + change, change)
 
     def _read(self, detail: Detail, hu: Tensor, noise: torch.Generator, step_mm: float) -> Tensor:

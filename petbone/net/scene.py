@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from petbone.net.anatomies import Anatomy, Tissue
+from petbone.net.chest import Chest, draw_chest
 from petbone.net.clutter import Clutter, draw_clutter
 from petbone.net.variants import Implant, with_variants
 from petbone.net.vessels import Vessels, draw_vessels
@@ -101,6 +102,7 @@ class Scene:
     clutter: Clutter = field(default_factory=Clutter)
     vessels: Vessels = field(default_factory=Vessels)
     organs_mm: F64 = field(default_factory=lambda: np.zeros(1))  # (Z,) added to z for organs'
+    chest: Chest = field(default_factory=Chest)
 
 
 def _smooth(rng: np.random.Generator, length: int, knots: int, sd: float) -> F64:
@@ -246,7 +248,8 @@ def draw_scene(
     clutter = draw_clutter(rng, head_mm, shape[2] * config.spacing_mm / 2)
     # Of a stream of its own, so that the rest of a sample is what it would be without.
     slide = config.organ_slide_mm * _organ_slide(np.random.default_rng([scene.seed, 2]), length, knots)
-    scene = replace(scene, clutter=clutter, vessels=draw_vessels(rng), organs_mm=slide)
+    chest = draw_chest(np.random.default_rng([scene.seed, 3]))
+    scene = replace(scene, clutter=clutter, vessels=draw_vessels(rng), organs_mm=slide, chest=chest)
     return with_variants(rng, scene, anatomy, config.variants)
 
 

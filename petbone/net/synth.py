@@ -21,6 +21,15 @@ from torch import Tensor
 
 from petbone.net import clutter
 from petbone.net.anatomies import Anatomy, Tissue
+from petbone.net.chest import (
+    FADE_MM,
+    STERNUM,
+    ChestMarks,
+    added_ribs,
+    beyond_ends,
+    beyond_sternum,
+    moved_ribs,
+)
 from petbone.net.scene import AIR_HU, F64, Scene, SynthConfig, draw_scene
 from petbone.net.vessels import Front, with_vessels
 
@@ -73,6 +82,7 @@ class Synthesizer:
             self._sharp.append(torch.from_numpy(sharp).to(self.device))
         self._spine = [torch.from_numpy(a.spine_y_mm()).float().to(self.device) for a in anatomies]
         self._front = [Front.of(a) for a in anatomies]
+        self._marks = [ChestMarks.of(a) for a in anatomies]
 
     def sample(self, seed: int) -> Sample:
         """The sample of a seed: the same wherever and whenever it is drawn (on one kind of device)."""
@@ -86,6 +96,7 @@ class Synthesizer:
         patient = self._patient_mm(scene)
         standard = self._standard_mm(scene, patient)
         cortex, spongiosa, outside, label, tissue = self._look_up(scene, standard)
+        cortex, spongiosa, label, tissue = self._with_chest(scene, cortex, spongiosa, label, tissue, standard)
         for absent in (*scene.absent, *((59, 60) if scene.drop_arms else ())):
             here = label == absent
             cortex, spongiosa = cortex.masked_fill(here, 0), spongiosa.masked_fill(here, 0)
@@ -103,6 +114,63 @@ class Synthesizer:
         """The tissue with the scene's own vessels."""
         front, anatomy = self._front[scene.anatomy], self.anatomies[scene.anatomy]
         return with_vessels(scene.vessels, front, tissue, standard, anatomy)
+
+    def _with_chest(
+        self, scene: Scene, cortex: Tensor, spongiosa: Tensor, label: Tensor, tissue: Tensor, standard: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Cortex, spongiosa, label and tissue with the sample's own sternum, ends of ribs, and ribs 12."""
+        anatomy, marks, chest = self.anatomies[scene.anatomy], self._marks[scene.anatomy], scene.chest
+        whole = cortex + spongiosa
+        beyond = beyond_ends(chest, marks, label, standard)
+        beside = beyond_sternum(chest, marks, anatomy, standard)
+        if beside is not None:
+            beyond = torch.where(label == STERNUM, beside, beyond)
+        stays = (0.5 - beyond / FADE_MM).clamp(0, 1)
+        # At the cut there is a new shell.
+        shell = 0.6 * spongiosa * (1 - (beyond + 2).abs() / 3).clamp(0, 1)
+        cortex, spongiosa = (cortex + shell) * stays, (spongiosa - shell) * stays
+        tissue = torch.where((stays < 1) & (whole > 0.3), int(Tissue.CARTILAGE), tissue)
+        cartilage = tissue == Tissue.CARTILAGE
+        near = nnf.max_pool3d(cartilage[None, None].float(), 3, 1, 1)[0, 0] > 0
+        added = added_ribs(chest, marks, near & (whole < 0.5), standard)
+        if added is not None:
+            share = self._share_of(scene, Tissue.CARTILAGE, standard.flatten(1)[:, added.index])
+            share = torch.maximum(share, (0.5 + added.bridge_mm / FADE_MM).clamp(0, 1))
+            share = share * (0.5 + added.left_mm / FADE_MM).clamp(0, 1)
+            rim = torch.where(share < 0.9, 0.3 + chest.end_cortex, chest.end_cortex)
+            cortex, spongiosa, label = cortex.flatten(), spongiosa.flatten(), label.flatten()
+            better = share > cortex[added.index] + spongiosa[added.index]
+            at, share, rim = added.index[better], share[better], rim[better]
+            cortex[at], spongiosa[at], label[at] = share * rim, share * (1 - rim), added.label[better]
+            cortex, spongiosa, label = (m.reshape(tissue.shape) for m in (cortex, spongiosa, label))
+        moved = moved_ribs(chest, marks, standard)
+        for rib in moved:
+            own = label == rib.label
+            cortex, spongiosa = cortex.masked_fill(own, 0), spongiosa.masked_fill(own, 0)
+        for rib in moved:
+            if not len(rib.index):
+                continue
+            shell, core, _, named, _ = self._look_up(scene, rib.standard[:, :, None, None])
+            shell, core, named = shell.flatten(), core.flatten(), named.flatten()
+            cortex, spongiosa, label = cortex.flatten(), spongiosa.flatten(), label.flatten()
+            better = (named == rib.label) & (shell + core > cortex[rib.index] + spongiosa[rib.index])
+            at = rib.index[better]
+            cortex[at], spongiosa[at], label[at] = shell[better], core[better], rib.label
+            cortex, spongiosa, label = (m.reshape(tissue.shape) for m in (cortex, spongiosa, label))
+        return cortex, spongiosa, label, tissue
+
+    def _share_of(self, scene: Scene, kind: Tissue, places: Tensor) -> Tensor:
+        """Which part of 2 mm cubes round standard places (3, n) is a tissue in the anatomy's map."""
+        anatomy, tissue = self.anatomies[scene.anatomy], self._sharp[scene.anatomy][1].reshape(-1)
+        size = anatomy.labels.shape
+        low = torch.tensor(anatomy.low_mm, device=self.device)[:, None]
+        share = torch.zeros(places.shape[1], device=self.device)
+        for corner in range(8):
+            off = torch.tensor([(corner >> axis & 1) * 2.0 - 1.0 for axis in range(3)], device=self.device)
+            index = ((places + off[:, None] - low) / anatomy.spacing_mm - 0.5).round().long()
+            near = [index[axis].clamp(0, n - 1) for axis, n in enumerate(size)]
+            share += (tissue[(near[0] * size[1] + near[1]) * size[2] + near[2]] == kind) / 8
+        return share
 
     def _patient_mm(self, scene: Scene) -> Tensor:
         """(3, X, Y, Z) mm about the middle of the field."""

@@ -130,7 +130,7 @@ def thin_bone(rng: np.random.Generator, scene: Scene, _: Anatomy) -> Scene:
 def limed_cartilage(rng: np.random.Generator, scene: Scene, _: Anatomy) -> Scene:
     """Costal cartilage as bright as bone, at its rim or in spots."""
     return replace(
-        scene, lime={**scene.lime, Tissue.CARTILAGE: (rng.uniform(0.1, 0.9), rng.uniform(150, 400))}
+        scene, lime={**scene.lime, Tissue.CARTILAGE: (rng.uniform(0.1, 0.9), rng.uniform(150, 700))}
     )
 
 
@@ -171,7 +171,7 @@ SHARES: tuple[tuple[float, Change], ...] = (
     (0.05, kyphosis),
     (0.15, big_belly),
     (0.06, thin_bone),
-    (0.12, limed_cartilage),
+    (0.3, limed_cartilage),
     (0.12, limed_arteries),
     (0.04, eleven_ribs),
     (0.03, hip_implant),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ from petbone.burden import REGION_COLUMNS, region_table
 from petbone.case import CaseResult, PetResult
 from petbone.followup import Together, together
 from petbone.report import tables, tracers
+from petbone.report.backdrop import CT_WINDOW_HU, suv_max_shown
 from petbone.report.page import environment
 from petbone.report.privacy import facts, plain
-from petbone.report.scene import CT_WINDOW_HU, Panel, Scene, scene, suv_max_shown
+from petbone.report.scene import Scene, scene
 from petbone.report.tables import Column, Table, is_missing, shown
 from petbone.volume import Volume
 
@@ -30,6 +31,8 @@ TRACER_NAMES = {
 HEADLINE_INDICES = {"naf": ("PET15", "FTV10", "TLF10"), "choline": ("A50",), "psma": ("SUV3",)}
 HEADLINE_OTHER = ("skeletal_suv_mean", "skeletal_suv_max")
 WARNINGS_IN_SIGHT = 8
+PARTS = ("case.html", "page.html", "macros.html", "tracers.html")
+"""What the page is made of."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,6 @@ class Section:
     tracer: str
     suv_max_shown: float
     cards: tuple[Card, ...]
-    rows: tuple[tuple[Panel, ...], ...]
-    numbered: int
     unsure: int  # bones with unsure names
     hotspots: Table
     bones: Table
@@ -89,29 +90,33 @@ def render(result: CaseResult) -> str:
     return pages(result).report
 
 
-def pages(result: CaseResult, told: Together | None = None, drawn: Scene | None = None) -> Pages:
+def pages(
+    result: CaseResult, told: Together | None = None, drawing: Callable[[], Scene] | None = None
+) -> Pages:
     """The page (see `render`) and the figure of several tracers.
 
-    `told` (by `together`) and `drawn` (by `scene`) are made here unless they are given.
+    `told` (by `together`) and what `drawing` waits for (by `scene`) are made here unless they are given.
     """
     for pet in result.all_pets:
         _check(pet)
     if told is None and _comparable(result):
         told = together(result)
-    drawn = drawn or scene(result)
     unsure = tables.unsure_bones(result)
     shown = [(pet, unsure) for pet in result.pets]
     if result.second is not None:
         others = tables.unsure_bones(result.second)
         shown += [(pet, others) for pet in result.second.pets]
-    sections = [_section(number, pet, drawn, names) for number, (pet, names) in enumerate(shown, 1)]
+    sections = [_section(number, pet, names) for number, (pet, names) in enumerate(shown, 1)]
     guesses = _guesses(result)
     warnings = [text for text in _unique(map(plain, result.warnings)) if text not in guesses]
     either = tables.unsure_in_either(result)
     called = {pet.tracer: _tracer(pet) for pet in result.all_pets}
+    templates = environment()
+    for name in PARTS:
+        templates.get_template(name)  # compiled while the pictures are drawn
+    drawn = drawing() if drawing is not None else scene(result)
     pairs = () if told is None else tracers.pairs(result, told, drawn, either, called)
     images = _sized(drawn, pairs)
-    templates = environment()
     report = templates.get_template("case.html").render(
         title=_title(result),
         case_facts=_case_facts(result),
@@ -121,6 +126,8 @@ def pages(result: CaseResult, told: Together | None = None, drawn: Scene | None 
         images=images,
         rows_without_pet=() if result.pets else drawn.rows[0],
         sections=sections,
+        rows=drawn.rows,
+        numbered=drawn.numbered,
         pairs=pairs,
         colours=tracers.COLOURS,
         matches=None if told is None else _matches(told, either, called),
@@ -209,7 +216,7 @@ def _unique(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _section(number: int, pet: PetResult, drawn: Scene, unsure: tables.Unsure) -> Section:
+def _section(number: int, pet: PetResult, unsure: tables.Unsure) -> Section:
     definitions = pet.facts.get("definitions")
     meanings = definitions if isinstance(definitions, Mapping) else {}
     suv = pet.facts.get("suv")
@@ -220,8 +227,6 @@ def _section(number: int, pet: PetResult, drawn: Scene, unsure: tables.Unsure) -
         tracer=_tracer(pet),
         suv_max_shown=suv_max_shown(pet.tracer),
         cards=tuple(_cards(pet)),
-        rows=drawn.rows[number - 1],
-        numbered=drawn.numbered[number - 1],
         unsure=len(unsure),
         hotspots=tables.hotspot_table(pet.hotspot_table, meanings, unsure),
         bones=tables.bone_table(pet.bone_table, meanings, unsure),

@@ -13,10 +13,11 @@ from petbone.change import CHANGES, UNSEEN_1, UNSEEN_2, counts
 from petbone.change_words import headline
 from petbone.comparison import Comparison, TracerChanges
 from petbone.report import tables
+from petbone.report.backdrop import suv_max_shown
 from petbone.report.case import TRACER_NAMES, Card, provenance_rows
 from petbone.report.page import environment
 from petbone.report.privacy import facts, plain
-from petbone.report.scene import Panel, scene, suv_max_shown
+from petbone.report.scene import Panel, scene
 from petbone.report.tables import Column, Table, Unsure, shown
 from petbone.report.waterfall import Waterfall, waterfall
 

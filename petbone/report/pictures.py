@@ -165,8 +165,8 @@ def number_marks(
 
     `points_mm` are (u, v) on the picture of `size_mm` (width, height); the order is the order of placing.
     """
-    taken: list[tuple[float, float, float, float]] = []
-    marks = []
+    taken = np.empty((len(numbers), 4))  # u, v, half width, half height
+    marks: list[Mark] = []
     spots = np.array(points_mm, dtype=float).reshape(-1, 2)
     for number, (u, v) in zip(numbers, points_mm, strict=True):
         half_width, half_height = 0.33 * font_mm * len(str(number)), 0.5 * font_mm
@@ -179,13 +179,14 @@ def number_marks(
                     half_width < a < size_mm[0] - half_width and half_height < b < size_mm[1] - half_height
                 ):
                     continue
-                if any(abs(a - s) < half_width + w and abs(b - t) < half_height + h for s, t, w, h in taken):
+                apart = np.abs(taken[: len(marks), :2] - (a, b))
+                if (apart < taken[: len(marks), 2:] + (half_width, half_height)).all(axis=1).any():
                     continue
                 covered = (np.abs(spots - (a, b)) < (half_width + 0.3 * font_mm, half_height)).all(axis=1)
                 cost = reach + OBSTACLE_COST * float(covered.sum())
                 if best is None or cost < best[0]:
                     best = (cost, float(a), float(b))
         if best is not None:
-            taken.append((best[1], best[2], half_width, half_height))
+            taken[len(marks)] = best[1], best[2], half_width, half_height
             marks.append(Mark(str(number), best[1], best[2], u, v))
     return marks

@@ -265,8 +265,15 @@ def _labelled(data: AnyArray) -> Iterator[tuple[list[npt.NDArray[np.intp]], npt.
         yield ijk, turned[found].astype(np.intp)
 
 
-def _positions(sheet: Sheet, frame: Frame, finer: int) -> npt.NDArray[np.float64]:
-    """(2, rows x finer, columns x finer) continuous indices into the sheet of the (sub-)pixel centres."""
+Positions = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Indices into the two axes of an image that broadcast to (rows, columns)."""
+
+
+def _positions(sheet: Sheet, frame: Frame, finer: int) -> Positions:
+    """Continuous indices into the sheet of the (sub-)pixel centres, (rows x finer, columns x finer).
+
+    Where the grid is not oblique they are (1, columns) and (rows, 1), which is much less to work on.
+    """
     rows, columns = frame.shape(sheet.view)
     step = frame.pixel_mm / finer
     across = frame.upper_mm[sheet.view.across] - (np.arange(columns * finer) + 0.5) * step
@@ -274,18 +281,19 @@ def _positions(sheet: Sheet, frame: Frame, finer: int) -> npt.NDArray[np.float64
     ab_from_mm = np.linalg.inv(sheet.mm_from_ab[:, :2])
     along = ab_from_mm[:, :1] * (across - sheet.mm_from_ab[0, 2])
     down = ab_from_mm[:, 1:] * (z - sheet.mm_from_ab[1, 2])
-    positions: npt.NDArray[np.float64] = along[:, None, :] + down[:, :, None]
-    return positions
+    if not ab_from_mm[0, 1] and not ab_from_mm[1, 0]:
+        return along[0, None, :], down[1, :, None]
+    return along[0] + down[0, :, None], along[1] + down[1, :, None]
 
 
-def _nearest(sheet: Sheet, positions: npt.NDArray[np.float64]) -> AnyArray:
+def _nearest(sheet: Sheet, positions: Positions) -> AnyArray:
     """Values at the nearest index; the least of the type outside."""
-    index = np.floor(positions + 0.5).astype(np.intp)
-    inside = np.ones(index.shape[1:], dtype=bool)
-    for axis, count in enumerate(sheet.image.shape):
-        inside &= (index[axis] >= 0) & (index[axis] < count)
-        np.clip(index[axis], 0, count - 1, out=index[axis])
-    return np.where(inside, sheet.image[index[0], index[1]], _unseen(sheet.image.dtype))
+    inside, index = [], []
+    for along, count in zip(positions, sheet.image.shape, strict=True):
+        at = np.floor(along + 0.5).astype(np.intp)
+        inside.append((at >= 0) & (at < count))
+        index.append(at.clip(0, count - 1))
+    return np.where(inside[0] & inside[1], sheet.image[index[0], index[1]], _unseen(sheet.image.dtype))
 
 
 def picture(sheet: Sheet, frame: Frame) -> FloatPicture:
@@ -300,7 +308,8 @@ def picture(sheet: Sheet, frame: Frame) -> FloatPicture:
     unseen = sheet.image == _unseen(sheet.image.dtype)
     values = sheet.image.astype(np.float32)
     values[unseen] = values[~unseen].min() if not unseen.all() else 0
-    fine = ndimage.map_coordinates(values, positions, order=1, mode="nearest", output=np.float32)
+    every = np.broadcast_arrays(*positions)
+    fine = ndimage.map_coordinates(values, every, order=1, mode="nearest", output=np.float32)
     fine[_nearest(sheet, positions) == _unseen(sheet.image.dtype)] = np.nan
     rows, columns = frame.shape(sheet.view)
     largest: FloatPicture = np.fmax.reduce(fine.reshape(rows, finer, columns, finer), axis=(1, 3))

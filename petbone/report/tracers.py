@@ -21,7 +21,8 @@ from petbone.anatomy import ALL_BONES, BY_NAME, unsure_name
 from petbone.case import CaseResult, PetResult
 from petbone.followup import Together
 from petbone.report import pictures
-from petbone.report.scene import Panel, Scene, suv_max_shown
+from petbone.report.backdrop import suv_max_shown
+from petbone.report.scene import Panel, Scene
 from petbone.report.tables import Unsure, is_missing, shown
 
 RELATIONS = ("both", "first", "second", "unseen")
