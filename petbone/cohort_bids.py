@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from petbone.cohort_table import CohortTable, checked_cohort, is_free
@@ -48,7 +48,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Session:
-    """A session with a PET. `name` is that of its files, as ``sub-01_ses-1``."""
+    """A session. `name` is that of its files, as ``sub-01_ses-1``."""
 
     subject: str
     name: str
@@ -70,7 +70,8 @@ def read_bids(
     pipeline = _pipeline(folder, derivatives)
     if labels is not None and is_file_of_labels(labels):
         labels = str(Path(labels).absolute())  # of where the command is given, not of the data set
-    sessions = list(_sessions(folder, pipeline))
+    places = list(_sessions(folder, pipeline))
+    sessions = [one for one in places if one.pets]
     if not sessions:
         raise InputError(
             f"{folder}: holds no PET (sub-*/pet/*_pet.nii.gz, or in sub-*/ses-*/pet); expected a BIDS data "
@@ -98,7 +99,10 @@ def read_bids(
     order = [*_COLUMNS, *dict.fromkeys(name for some in own.values() for name in some)]
     names = [name for name in dict.fromkeys(order) if any(row.get(name) for _, row in rows)]
     lines = [(place, [_relative(row.get(name, ""), folder) for name in names]) for place, row in rows]
-    return checked_cohort(folder, folder, (names, lines), output)
+    table = checked_cohort(folder, folder, (names, lines), output)
+    without = [one.name for one in places if not one.pets]
+    notes = [f"without a PET, left out: {', '.join(without)}"] if without else []
+    return replace(table, notes=(*table.notes, *notes))
 
 
 def _relative(cell: str, folder: Path) -> str:
@@ -120,11 +124,13 @@ def _pipeline(folder: Path, derivatives: str | None) -> Path | None:
 
 
 def _sessions(folder: Path, pipeline: Path | None) -> Iterator[Session]:
+    """Every session, and every subject without any; also those that have no PET."""
     for subject in sorted(folder.glob("sub-*")):
-        for place in (subject, *sorted(subject.glob("ses-*"))):
+        within = sorted(subject.glob("ses-*"))
+        for place in (subject, *within):
             name = subject.name if place == subject else f"{subject.name}_{place.name}"
             pets = _images([place / "pet"], ("pet",))
-            if not pets:
+            if place == subject and within and not pets:
                 continue
             cts = _images([place / part for part in ("ct", "anat", "pet")], ("ct", "CT"))
             masks: tuple[Image, ...] = ()
@@ -180,7 +186,7 @@ def _rows(one: Session, labels: str | None, pipeline: Path | None) -> tuple[list
         )
     if said:
         return said, []
-    each = [
+    rows = [
         {
             "ct": "" if ct is None else str(ct.path),
             "pet": str(pet.path),
@@ -193,13 +199,18 @@ def _rows(one: Session, labels: str | None, pipeline: Path | None) -> tuple[list
         for pet, tracer, ct, mask, date in zip(one.pets, tracers, cts, masks, dates, strict=True)
     ]
     # In one order in every patient, so that ratios of two tracers mean the same.
-    each.sort(key=lambda row: TRACERS.index(row["tracer"] or TRACERS[-1]))
-    if len(each) == 1:
-        return [], [each[0] | {"case": one.name}]
-    if not one_frame and all(dates):  # examinations of their own, which their dates bring together
-        return [], [row | {"case": f"{one.name}_{row['tracer']}"} for row in each]
+    rows.sort(key=lambda row: TRACERS.index(row["tracer"] or TRACERS[-1]))
+    return [], _cases(one.name, rows, one_frame)
+
+
+def _cases(name: str, rows: list[Row], one_frame: bool) -> list[Row]:
+    """The cases of a session, made of a row for each PET: one, or two where dates bring these together."""
+    if len(rows) == 1:
+        return [rows[0] | {"case": name}]
+    if not one_frame and all(row["date"] for row in rows):
+        return [row | {"case": f"{name}_{row['tracer']}"} for row in rows]
     second = ("pet", "tracer") if one_frame else ("pet", "tracer", "ct", "bones", "labels")
-    return [], [each[0] | {"case": one.name} | {f"{column}2": each[1][column] for column in second}]
+    return [rows[0] | {"case": name} | {f"{column}2": rows[1][column] for column in second}]
 
 
 def _names(images: Sequence[Image]) -> str:

@@ -53,6 +53,7 @@ def do_pair(pair: Pair, judge: Judge, output: Path, threads: int) -> Record:
         digest = _digest(pair, judge, sources)
         if (done := done_before(folder, digest)) is not None:
             return replace(record, state="kept", provenance_sha256=done.provenance_sha256)
+        (output / pair.kind).mkdir(exist_ok=True)  # what is not finished lies there, where it is swept
         with threadpool_limits(threads), new_folder(folder, overwrite=True, mark=DONE) as part:
             if pair.kind == "followup":
                 _compare(sources, judge, part, steps)

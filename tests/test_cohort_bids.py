@@ -357,6 +357,14 @@ def test_a_folder_that_is_no_data_set(tmp_path: Path, cli: Cli):
         read_cohort(table, tmp_path / "out")
 
 
+def test_who_has_no_pet_is_told(tmp_path: Path):
+    names = (f"sub-1/ses-a/{kind}/sub-1_ses-a_{kind}.nii.gz" for kind in ("ct", "pet"))
+    more = ("sub-1/ses-b/ct/sub-1_ses-b_ct.nii.gz", "sub-2/ct/sub-2_ct.nii.gz")
+    found = read_bids(made(tmp_path / "data", *names, *more), tmp_path / "out")
+    assert [row.case for row in found.rows] == ["sub-1_ses-a"]
+    assert found.notes == ("without a PET, left out: sub-1_ses-b, sub-2",)
+
+
 def test_results_within_the_data_set(tmp_path: Path):
     ground = made(tmp_path / "data", f"sub-1/{CT}", f"sub-1/{PET}")
     assert len(read_bids(ground, ground / "derivatives/petbone").rows) == 1

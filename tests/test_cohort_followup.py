@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,13 @@ import pytest
 
 from case_fixtures import BALLS, GRID, patient
 from cohort_fixtures import write_table
-from petbone.cohort import cohort_of
+from petbone.cohort import cohort_of, opened
 from petbone.cohort_case import DONE, Record
 from petbone.cohort_compare import Judge, do_pair, planned
 from petbone.cohort_dates import TOGETHER_DAYS, Pair, Visit, pairs_of, visit_findings
 from petbone.cohort_followup import COLUMNS, COURSES, TABLES, course, write_followup
 from petbone.cohort_table import read_cohort
+from petbone.cohort_workers import local_workers, run_pairs
 from petbone.errors import InputErrors
 from petbone.io import write_nifti
 from petbone.pipeline import CaseOptions
@@ -246,6 +250,40 @@ def test_pairs_are_kept_and_done_anew_with_their_cases(cohort: Path, tmp_path: P
     assert not (output / "followup/up--2").exists()
     assert not (output / "tracers").exists()
     assert (output / "cases/up--2").is_dir()
+
+
+def test_a_killed_worker_loses_no_pair(cohort: Path, tmp_path: Path):
+    output = tmp_path / "out"
+    shutil.copytree(cohort / "out/cases", output / "cases")
+    shutil.copy(cohort / "out/cohort.lock", output)
+    found = read_cohort(cohort / "table.csv", output)
+    pairs, hindered = planned(found.visits, [Record(one.case, "done") for one in found.visits], output)
+    assert not hindered
+    killed = []
+    with local_workers(2, None) as client:
+        pids = list(client.run(os.getpid).values())
+
+        def kill(record: Record) -> None:
+            for _ in range(0 if killed else 100):
+                if list((output / "followup").glob("**/.*.part")):  # in the middle of a pair
+                    os.kill(pids[0], signal.SIGKILL)
+                    killed.append(record)
+                    return
+                time.sleep(0.005)
+
+        with opened(output):
+            judge = Judge(published_limits(), own=False)
+            records = run_pairs(pairs, judge, None, output, client, on_record=kill)
+    assert killed
+    assert {one.state for one in records} == {"done"}
+    assert [(one.against, one.case) for one in records] == [
+        (pair.first.case, pair.second.case) for pair in pairs
+    ]
+    assert not list((output / "followup").glob("**/.*.part"))
+    for pair in pairs:
+        made = [place / pair.kind / pair.first.case / pair.second.case for place in (output, cohort / "out")]
+        for path in made[1].glob("*.csv"):
+            assert path.read_bytes() == (made[0] / path.name).read_bytes()
 
 
 def test_what_fails_stops_nobody_and_is_told(tmp_path: Path, cli: Cli):
