@@ -475,7 +475,9 @@ def main() -> None:
         status = _complain(error, 4)
     except MemoryError:
         status = _complain("not enough memory for this case", 4)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as left:
+        if isinstance(left, SystemExit) and left.code != 130:  # typer's status of an interrupt
+            raise
         status = _complain("interrupted", 130)
     sys.exit(status)
 

@@ -19,6 +19,7 @@ from petbone.cli_options import (
     no_option,
     refuse_unknown_align,
 )
+from petbone.errors import ResourceError
 
 
 def cohort(
@@ -77,6 +78,14 @@ def cohort(
     states = [record.state for record in records]
     _say(f"{states.count('done')} done, {states.count('kept')} done before, {len(failed)} failed", quiet)
     _say(f"tables: {output}", quiet)
+    small = [record for record in failed if record.too_small]
+    if small:
+        needs = [record.needed_gb for record in small if record.needed_gb is not None]
+        most = f" (memory: up to {max(needs):.1f} GB needed)" if needs else ""
+        raise ResourceError(
+            f"the machine is too small for {len(small)} of {len(records)} cases{most}; make room, or give a "
+            "larger --max-memory-gb or fewer --workers, and run again: it continues"
+        )
     if failed:
         raise typer.Exit(5)
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 DONE = "cohort.json"
 """The file in a case's folder that says what it was made from."""
 
+LOCK = "cohort.lock"
+"""The file that makes a folder one of a cohort; holds the name of the run that is or was the last in it."""
+
 _BLOCK_BYTES = 1 << 20
 
 Load = Callable[[CaseOptions], "Segmenter"]
@@ -47,14 +50,17 @@ class Record:
     step: str = ""
     error: str = ""
     disk_full: bool = False  # then no other case can be written either
+    too_small: bool = False  # the machine, for this case: it failed for that
+    needed_gb: float | None = None  # memory, where that was too small and the need is known
     provenance_sha256: str = ""
 
 
-def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load) -> Record:
+def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load, run: str = "") -> Record:
     """Do a case into its folder in `cases`, unless it is done. Raises nothing but what stops the process.
 
     `load` gives the network. It may be called again, elsewhere and at the same time, for the same case: the
-    folder is always one whole result.
+    folder is always one whole result. Nothing is left by a `run` that is not the folder's last one: workers
+    of a scheduler go on when the parent that asked for the case has been killed.
     """
     steps = Steps()
     folder = cases / row.case
@@ -74,10 +80,28 @@ def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load) -> Re
             write_case(result, part, steps, options.processes)
             with steps("write"):
                 _mark_done(part, digest)
+                if run != run_in(cases):
+                    raise InputError("given up: another run is at work in this folder")
         return Record(row.case, "done", provenance_sha256=_sha256(folder / MARK))
     except Exception as error:
         said = spoken(error, row.files, options)
-        return Record(row.case, "failed", steps.current or "write", said, _is_full(error))
+        return Record(
+            row.case,
+            "failed",
+            steps.current or "write",
+            said,
+            disk_full=_is_full(error),
+            too_small=isinstance(error, ResourceError) or _is_memory(error),
+            needed_gb=getattr(error, "needed_gb", None),
+        )
+
+
+def run_in(cases: Path) -> str:
+    """The name of the run that is the last in the folder of the cohort."""
+    try:
+        return (cases.parent / LOCK).read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def digest_of(files: CaseFiles, options: CaseOptions) -> str:
@@ -198,6 +222,15 @@ def _is_full(error: BaseException | None) -> bool:
     return False
 
 
+def _is_memory(error: Exception) -> bool:
+    """True where memory was asked for that is not to be had; torch and ITK have their own words for it."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (
+        type(error) is RuntimeError and bool(re.search(r"allocate memory|bad[ _]alloc", str(error)))
+    )
+
+
 def spoken(error: Exception, files: CaseFiles, options: CaseOptions) -> str:
     """An error on one line, without a path: files are called by the column that named them.
 
@@ -217,7 +250,7 @@ def spoken(error: Exception, files: CaseFiles, options: CaseOptions) -> str:
     text = re.sub(r"(?<![\w.)])(?:[A-Za-z]:[\\/]|/)[^\s'\":;,]+", "(a path)", text)
     if isinstance(error, InputError | ResourceError | UsageError):
         return text
-    if isinstance(error, MemoryError):
+    if _is_memory(error):
         return "not enough memory for this case"
     return f"defect of petbone: {type(error).__name__}: {text}".removesuffix(": ")
 

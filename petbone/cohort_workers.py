@@ -10,11 +10,13 @@ import logging
 import shutil
 import signal
 import tempfile
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,13 +25,15 @@ import dask
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
 
 import petbone
-from petbone.cohort_case import Networks, Record, cores, do_case
+from petbone.cohort_case import Networks, Record, cores, do_case, run_in
 from petbone.cohort_table import CohortRow
 from petbone.errors import InputError, ResourceError
 from petbone.pipeline import CaseOptions
 
 DEATHS = 2
 """A case whose worker died so many times is not tried again."""
+
+_ENDED_FOR_MEMORY = "worker-restart-memory"  # the topic of dask's nannies
 
 _LOST = "the scheduler is lost; the cases that are done stay: run again when it is back"
 
@@ -43,13 +47,32 @@ class _KeepNetworks(WorkerPlugin):  # type: ignore[misc]
         self.networks = Networks()
 
 
-class _LeaveInterruptsToParent(WorkerPlugin):  # type: ignore[misc]
-    """Ctrl-C in a terminal goes to every process of it; the parent ends its workers."""
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the body: dask cannot be begun or ended by half.
 
-    name = "petbone-interrupts"
-
-    def setup(self, worker: object) -> None:  # noqa: ARG002
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Processes that the body begins never hear of it. In a terminal it goes to all of them, and the parent ends
+    its workers.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    masks = hasattr(signal, "pthread_sigmask")  # Windows has none
+    if masks:
+        # Threads and processes inherit a mask, as they do no handler. The tracker lifts it where it is begun.
+        resource_tracker.ensure_running()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -65,23 +88,29 @@ def local_workers(count: int, memory_gb: float | None) -> Iterator[Client]:
         # Without dask's MALLOC_TRIM_THRESHOLD_, which gives memory back at every turn: a quarter of the time.
         "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
     }
-    with (
-        tempfile.TemporaryDirectory(prefix="petbone-") as scratch,
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # any port: two cohorts may run beside each other
-            memory_limit=0 if memory_gb is None else int(memory_gb * 1e9),
-            local_directory=scratch,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        client.register_plugin(_LeaveInterruptsToParent())
+    place = {
+        "n_workers": count,
+        "threads_per_worker": 1,
+        "processes": True,
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",  # any port: two cohorts may run beside each other
+        "memory_limit": 0 if memory_gb is None else int(memory_gb * 1e9),
+        "silence_logs": logging.CRITICAL,
+    }
+    up = ExitStack()
+    try:
+        try:
+            with _uninterrupted():
+                scratch = up.enter_context(tempfile.TemporaryDirectory(prefix="petbone-"))
+                up.enter_context(dask.config.set(settings))
+                cluster = up.enter_context(LocalCluster(local_directory=scratch, **place))
+                client = up.enter_context(Client(cluster))
+        except (OSError, RuntimeError) as error:
+            raise ResourceError(f"no {count} workers can be begun here: {error}") from error
         yield client
+    finally:
+        with _uninterrupted():
+            up.close()
 
 
 @contextmanager
@@ -89,14 +118,18 @@ def workers_of(scheduler: str, timeout_s: float = 20) -> Iterator[Client]:
     """The workers of a scheduler that runs somewhere. Raises InputError when none is to be had."""
     with _without_logs():
         try:
-            client = Client(scheduler, timeout=timeout_s)
+            with _uninterrupted():
+                client = Client(scheduler, timeout=timeout_s)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{scheduler}: no scheduler answers ({type(error).__name__}); expected the address that dask "
                 "scheduler has printed, as tcp://node1:8786"
             ) from error
-        with client:
+        try:
             yield client
+        finally:
+            with _uninterrupted():
+                client.close()
 
 
 @contextmanager
@@ -161,7 +194,7 @@ def run_cases(
     client.register_plugin(_KeepNetworks())
     found: dict[int, Record] = {}
     flying: dict[str, tuple[int, Any]] = {}
-    run = uuid.uuid4().hex[:8]
+    run = run_in(where)
     waiting = iter(enumerate(rows))
     done = as_completed(raise_errors=False)
     try:
@@ -174,16 +207,16 @@ def run_cases(
                     _task,
                     row,
                     options,
-                    where,
+                    (where, run),
                     max(neighbours.values(), default=1),
-                    key=f"petbone-{run}-{n}",
+                    key=f"petbone-{uuid.uuid4().hex}",
                     pure=False,
                 )
                 flying[future.key] = (n, future)
                 done.add(future)
             future = next(done)
             n, _ = flying.pop(future.key)
-            record = _record_of(future, rows[n], options.max_memory_gb)
+            record = _record_of(future, rows[n], client)
             if record.disk_full:
                 raise ResourceError(_full(cases, len(rows), found))
             found[n] = record
@@ -192,7 +225,7 @@ def run_cases(
         raise ResourceError(_LOST) from error
     finally:
         if client.status == "running":
-            with suppress(OSError):
+            with _uninterrupted(), suppress(OSError):
                 client.cancel([future for _, future in flying.values()])
                 client.unregister_worker_plugin(_KeepNetworks.name)
     return [found[n] for n in range(len(rows))]
@@ -203,14 +236,19 @@ def _neighbours(client: Client) -> Counter[str]:
     return Counter(str(urlsplit(address).hostname) for address in client.nthreads())
 
 
-def _task(row: CohortRow, options: CaseOptions, cases: Path, neighbours: int) -> Record:
+def _task(row: CohortRow, options: CaseOptions, where: tuple[Path, str], neighbours: int) -> Record:
     """In the worker. Its share of the cores are the threads of the case."""
-    networks: Networks = get_worker().plugins[_KeepNetworks.name].networks
+    worker = get_worker()
+    networks: Networks = worker.plugins[_KeepNetworks.name].networks
     threads = options.threads or max(1, cores() // neighbours)
-    return do_case(row, replace(options, threads=threads), cases, networks.load)
+    own = worker.memory_manager.memory_limit  # its nanny ends it past this
+    allowed = [gb for gb in (options.max_memory_gb, own and own / 1e9) if gb]
+    options = replace(options, threads=threads, max_memory_gb=min(allowed, default=None))
+    cases, run = where
+    return do_case(row, options, cases, networks.load, run)
 
 
-def _record_of(future: Any, row: CohortRow, memory_gb: float | None) -> Record:
+def _record_of(future: Any, row: CohortRow, client: Client) -> Record:
     if future.status == "finished":
         record: Record = future.result()
         return record
@@ -218,10 +256,23 @@ def _record_of(future: Any, row: CohortRow, memory_gb: float | None) -> Record:
         raise ResourceError(_LOST)
     error = future.exception()
     if isinstance(error, KilledWorker):
-        limit = "out of memory" if memory_gb is None else f"past its {memory_gb:.1f} GB (--max-memory-gb)"
-        said = f"its worker died each time it was tried: killed, or {limit}"
-        return Record(row.case, "failed", "worker", said)
+        return _of_dead_worker(row.case, error, client)
     return Record(row.case, "failed", "worker", f"defect of petbone: {type(error).__name__}")
+
+
+def _of_dead_worker(case: str, error: KilledWorker, client: Client) -> Record:
+    """Nannies tell the scheduler whom they have ended for memory; of others nobody knows the reason."""
+    last = error.last_worker
+    ended = [event for _, event in client.get_events(_ENDED_FOR_MEMORY) if event["worker"] == last.address]
+    if not ended:
+        said = "its worker died each time it was tried: killed, or by a defect of a library"
+        return Record(case, "failed", "worker", said)
+    took_gb = ended[-1]["rss"] / 1e9
+    said = (
+        f"its worker took {took_gb:.1f} GB and may take {last.memory_limit / 1e9:.1f} GB; give a larger "
+        "--max-memory-gb, or fewer --workers"
+    )
+    return Record(case, "failed", "worker", said, too_small=True, needed_gb=took_gb)
 
 
 def _full(cases: Path, total: int, found: dict[int, Record]) -> str:

@@ -75,7 +75,7 @@ def _take_name(part: Path, folder: Path) -> None:
     if not folder.exists():
         part.replace(folder)
         return
-    old = folder.with_name(f".{folder.name}-{part.name}.old")
+    old = folder.with_name(f"{part.name}.old")
     folder.replace(old)
     try:
         part.replace(folder)
