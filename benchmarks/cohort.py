@@ -182,11 +182,7 @@ def cluster(work: Path, workers: int = 2) -> Iterator[tuple[str, list[subprocess
             client.wait_for_workers(workers, timeout=60)
         yield address, processes
     finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=20)
+        for process in processes:  # a worker goes with its nanny
             process.kill()
             process.wait()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -478,6 +479,7 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as left:
         if isinstance(left, SystemExit) and left.code != 130:  # typer's status of an interrupt
             raise
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed again while Python tidies up
         status = _complain("interrupted", 130)
     sys.exit(status)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask.system import CPU_COUNT
 from threadpoolctl import threadpool_limits
 
 import petbone
@@ -169,8 +169,7 @@ def _content(path: Path, column: str) -> bytes:
 def _parts(path: Path) -> Iterator[Path]:
     """The file; the sidecar beside it; and the voxels where it is a header only."""
     yield path
-    stem = re.sub(r"(\.nii)?(\.gz)?$", "", path.name)
-    beside = [path.parent / f"{stem}.json"]
+    beside = [_beside(path)]
     if path.suffix.lower() in (".mhd", ".nhdr"):
         head = path.read_bytes()[:10_000].decode("latin-1")
         named = re.search(
@@ -180,6 +179,11 @@ def _parts(path: Path) -> Iterator[Path]:
     elif path.suffix.lower() in (".hdr", ".img"):
         beside += [path.with_suffix({".hdr": ".img", ".img": ".hdr"}[path.suffix.lower()])]
     yield from (one for one in beside if one.is_file())
+
+
+def _beside(path: Path) -> Path:
+    """The sidecar that is taken for an image's by its name."""
+    return path.parent / (re.sub(r"(\.nii)?(\.gz)?$", "", path.name) + ".json")
 
 
 def _mark_done(folder: Path, digest: str) -> None:
@@ -236,23 +240,31 @@ def spoken(error: Exception, files: CaseFiles, options: CaseOptions) -> str:
 
     The name of a file can be that of a patient, and a path can hold it in any part.
     """
-    text = " ".join(str(error).split())
+    text = _on_one_line(str(error))
     paths = paths_of(files)
     paths += [
         (name, path) for name, path in (("--rule", options.rule), ("--weights", options.weights)) if path
     ]
-    for column, path in sorted(paths, key=lambda one: -len(str(one[1]))):
+    paths += [(f"{column}'s sidecar", _beside(path)) for column, path in paths if column.startswith("pet")]
+    # And what lies in their folders: with spaces in a name nothing else tells where a path ends.
+    grounds = {ground for _, path in paths for ground in path.parents if ground.name}
+    known = paths + [("(a path)", ground) for ground in grounds]
+    for spoken_as, path in sorted(known, key=lambda one: -len(str(one[1]))):
         inner = r"(?:[/\\][^:;,'\"]*)?"  # a file in a folder of DICOM
-        text = re.sub(re.escape(str(path)) + inner, column, text)
+        text = re.sub(re.escape(_on_one_line(str(path))) + inner, spoken_as, text)
     for column, path in paths:
         if len(path.name) > 3:  # a folder called 1 is nobody, and its name is in many a number
-            text = re.sub(rf"(?<!\w){re.escape(path.name)}(?!\w)", column, text)
+            text = re.sub(rf"(?<!\w){re.escape(_on_one_line(path.name))}(?!\w)", column, text)
     text = re.sub(r"(?<![\w.)])(?:[A-Za-z]:[\\/]|/)[^\s'\":;,]+", "(a path)", text)
     if isinstance(error, InputError | ResourceError | UsageError):
         return text
     if _is_memory(error):
         return "not enough memory for this case"
     return f"defect of petbone: {type(error).__name__}: {text}".removesuffix(": ")
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 @dataclass
@@ -274,5 +286,5 @@ class Networks:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, in a container or a job of a batch system, too."""
+    return int(CPU_COUNT)

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -93,10 +94,15 @@ def write_cohort(
     except OSError as error:
         free_mb = shutil.disk_usage(output).free / 1e6
         raise ResourceError(
-            f"{output}: the tables cannot be written: {error.strerror} ({free_mb:.0f} MB free); the cases "
+            f"{output}: the tables cannot be written: {_reason(error)} ({free_mb:.0f} MB free); the cases "
             "are done: run again"
         ) from error
     return checked
+
+
+def _reason(error: OSError) -> str:
+    """In the system's words: pyarrow has more of its own."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _write_tables(
@@ -168,11 +174,14 @@ class _Table:
         types = {"text": pa.string(), "whole": pa.int64(), "number": pa.float64()}
         self._kinds = own
         self._schema = pa.schema([(n, types[kind]) for n, kind in zip(names, own, strict=True)])
-        self._file = (folder / f"{name}.csv").open("w", encoding="utf-8", newline="")
-        self._csv = csv.writer(self._file, lineterminator="\n")
-        self._csv.writerow(names)
-        self._parquet = pq.ParquetWriter(folder / f"{name}.parquet", self._schema)
         self._rows: list[list[str]] = []
+        with ExitStack() as files:
+            file = files.enter_context((folder / f"{name}.csv").open("w", encoding="utf-8", newline=""))
+            self._csv = csv.writer(file, lineterminator="\n")
+            self._csv.writerow(names)
+            writer = pq.ParquetWriter(folder / f"{name}.parquet", self._schema)
+            self._parquet = files.enter_context(writer)
+            self._files = files.pop_all()
 
     def add(self, cells: list[str]) -> None:
         """One row, in the order of the columns."""
@@ -195,9 +204,8 @@ class _Table:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._flush()
-        self._parquet.close()
-        self._file.close()
+        with self._files:  # closed whatever the last rows meet
+            self._flush()
 
 
 def _kind(column: str) -> str:

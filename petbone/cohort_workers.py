@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
+from distributed import Client, KilledWorker, LocalCluster, as_completed, get_worker
 
 import petbone
 from petbone.cohort_case import Networks, Record, cores, do_case, run_in
@@ -36,15 +36,6 @@ DEATHS = 2
 _ENDED_FOR_MEMORY = "worker-restart-memory"  # the topic of dask's nannies
 
 _LOST = "the scheduler is lost; the cases that are done stay: run again when it is back"
-
-
-class _KeepNetworks(WorkerPlugin):  # type: ignore[misc]
-    """The networks of one worker process."""
-
-    name = "petbone-networks"
-
-    def __init__(self) -> None:
-        self.networks = Networks()
 
 
 @contextmanager
@@ -156,13 +147,15 @@ def refuse_unfit_workers(client: Client, mark: Path) -> None:
             f"a worker has {max(threads.values())} threads and would do as many cases in one process; start "
             "workers with --nthreads 1 (a case uses threads of its own)"
         )
-    try:
-        found = client.run(_what_is_there, str(mark.absolute()))
-    except Exception as error:
-        raise InputError(
-            f"the workers cannot run petbone ({type(error).__name__}); install the same version for them"
-        ) from error
-    for version, sees in found.values():
+    found = client.run(_what_is_there, str(mark.absolute()), on_error="return")
+    for answer in found.values():
+        if isinstance(answer, OSError):  # of connections: this one is gone by now
+            continue
+        if isinstance(answer, Exception):
+            raise InputError(
+                f"the workers cannot run petbone ({type(answer).__name__}); install the same version for them"
+            ) from answer
+        version, sees = answer
         if version != petbone.__version__:
             raise InputError(
                 f"a worker has petbone {version}, here it is {petbone.__version__}; install the same version"
@@ -191,7 +184,6 @@ def run_cases(
     """
     where = cases.absolute()
     options = replace(options, processes=1)
-    client.register_plugin(_KeepNetworks())
     found: dict[int, Record] = {}
     flying: dict[str, tuple[int, Any]] = {}
     run = run_in(where)
@@ -227,7 +219,6 @@ def run_cases(
         if client.status == "running":
             with _uninterrupted(), suppress(OSError):
                 client.cancel([future for _, future in flying.values()])
-                client.unregister_worker_plugin(_KeepNetworks.name)
     return [found[n] for n in range(len(rows))]
 
 
@@ -239,13 +230,14 @@ def _neighbours(client: Client) -> Counter[str]:
 def _task(row: CohortRow, options: CaseOptions, where: tuple[Path, str], neighbours: int) -> Record:
     """In the worker. Its share of the cores are the threads of the case."""
     worker = get_worker()
-    networks: Networks = worker.plugins[_KeepNetworks.name].networks
+    if not hasattr(worker, "petbone_networks"):  # kept with the worker, from case to case
+        worker.petbone_networks = Networks()
     threads = options.threads or max(1, cores() // neighbours)
     own = worker.memory_manager.memory_limit  # its nanny ends it past this
     allowed = [gb for gb in (options.max_memory_gb, own and own / 1e9) if gb]
     options = replace(options, threads=threads, max_memory_gb=min(allowed, default=None))
     cases, run = where
-    return do_case(row, options, cases, networks.load, run)
+    return do_case(row, options, cases, worker.petbone_networks.load, run)
 
 
 def _record_of(future: Any, row: CohortRow, client: Client) -> Record:
@@ -269,7 +261,7 @@ def _of_dead_worker(case: str, error: KilledWorker, client: Client) -> Record:
         return Record(case, "failed", "worker", said)
     took_gb = ended[-1]["rss"] / 1e9
     said = (
-        f"its worker took {took_gb:.1f} GB and may take {last.memory_limit / 1e9:.1f} GB; give a larger "
+        f"its worker took {took_gb:.2f} GB and may take {last.memory_limit / 1e9:.2f} GB; give a larger "
         "--max-memory-gb, or fewer --workers"
     )
     return Record(case, "failed", "worker", said, too_small=True, needed_gb=took_gb)
