@@ -46,11 +46,11 @@ def client() -> Iterator[Client]:
         yield client
 
 
-def begun(table: Path, output: Path, *options: str) -> subprocess.Popen[str]:
+def begun(table: Path, output: Path, *options: str, **env: str) -> subprocess.Popen[str]:
     """The command in a process group of its own, when it can be interrupted."""
     words = [sys.executable, "-c", ENTRY, "cohort", str(table), "-o", str(output), *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = subprocess.Popen(words, start_new_session=True, **pipes)
+    running = subprocess.Popen(words, start_new_session=True, env=os.environ | env, **pipes)
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
     return running
@@ -95,7 +95,8 @@ def test_a_lost_scheduler_is_one_line_and_the_next_one_goes_on(scans, tmp_path):
     table = write_table(scans / "lost.csv", *(line(f"c{n}", f"s{n % 2}") for n in range(12)))
     output = tmp_path / "out"
     with dask_processes(tmp_path / "scratch") as (address, scheduler):
-        running = begun(table, output, "--scheduler", address)
+        # Dask looks for a lost scheduler as long as this, 30 s where nothing is said.
+        running = begun(table, output, "--scheduler", address, DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT="2s")
         while len(list(output.glob("cases/c*"))) < 3:
             assert running.poll() is None
             time.sleep(0.01)
