@@ -111,10 +111,11 @@ def workers_of(scheduler: str, timeout_s: float = 20) -> Iterator[Client]:
         try:
             with _uninterrupted():
                 client = Client(scheduler, timeout=timeout_s)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
+            needs = "; certificates stand in dask's configuration" if scheduler.startswith("tls:") else ""
             raise InputError(
                 f"{scheduler}: no scheduler answers ({type(error).__name__}); expected the address that dask "
-                "scheduler has printed, as tcp://node1:8786"
+                f"scheduler has printed, as tcp://node1:8786{needs}"
             ) from error
         try:
             yield client

@@ -361,6 +361,24 @@ def test_workers_that_do_not_fit(client, tmp_path, monkeypatch):
         refuse_unfit_workers(client, tmp_path / LOCK)
 
 
+@pytest.mark.parametrize(
+    ("address", "end"),
+    [
+        ("tls://127.0.0.1:1", "as tcp://node1:8786; certificates stand in dask's configuration\n"),
+        ("ucx://127.0.0.1:1", "as tcp://node1:8786\n"),
+    ],
+)
+def test_addresses_that_dask_cannot_use(scans, tmp_path, address, end):
+    table = write_table(scans / "address.csv", line("a", "s0"))
+    words = ["cohort", table, "-o", tmp_path / "out", "--scheduler", address]
+    program = [sys.executable, "-c", "from petbone.cli import main; main()"]
+    answer = subprocess.run([*program, *map(str, words)], capture_output=True, text=True)
+    assert answer.returncode == 3
+    assert answer.stderr.startswith(f"petbone: {address}: no scheduler answers (")
+    assert answer.stderr.endswith(end)
+    assert len(answer.stderr.splitlines()) == 1
+
+
 def test_folders_and_options_that_cannot_be_used(scans, tmp_path, cli):
     table = write_table(scans / "refused.csv", line("a", "s0"))
     found = read_cohort(table, tmp_path / "out")
