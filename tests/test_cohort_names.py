@@ -27,9 +27,17 @@ from petbone.selftest.series import write_series
 
 # Every one holds QUINTERO, which must not come out.
 FOLDERS = (
-    "=QUINTERO|' C calc'!A0", "<b>QUINTERO<b>", "QUINTERO  two spaces", "..QUINTERO", "-rf QUINTERO",
-    "QUINTERO; x, y: 1", unicodedata.normalize("NFD", "\u00c5se QUINTERO"), "QUINTERO\nline", '"QUINTERO"', "QUINTERO%s{0}\\n",
-)  # fmt: skip
+    "=QUINTERO|' C calc'!A0",
+    "<b>QUINTERO<b>",
+    "QUINTERO  two spaces",
+    "..QUINTERO",
+    "-rf QUINTERO",
+    "QUINTERO; x, y: 1",
+    unicodedata.normalize("NFD", "\u00c5se QUINTERO"),
+    "QUINTERO\nline",
+    '"QUINTERO"',
+    "QUINTERO%s{0}\\n",
+)
 CELLS = ("=cmd|' /C calc'!A0", "<script>x</script>", "+1+1", "@SUM(1)", "-2+3", "\uff1d1+1", "a\nb", '"x";=1')
 HEAD = ["case", "ct", "pet", "tracer", "bones", "units", "arm"]
 
