@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -481,7 +482,10 @@ def main() -> None:
         status = _complain(error, 4)
     except MemoryError:
         status = _complain("not enough memory for this case", 4)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as left:
+        if isinstance(left, SystemExit) and left.code != 130:  # typer's status of an interrupt
+            raise
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed again while Python tidies up
         status = _complain("interrupted", 130)
     finally:
         gc.freeze()  # the process ends with all that it has: nothing needs to be looked through once more

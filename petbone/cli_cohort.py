@@ -21,6 +21,7 @@ from petbone.cli_options import (
     no_option,
     refuse_unknown_align,
 )
+from petbone.errors import ResourceError
 
 if TYPE_CHECKING:
     from petbone.cohort_case import Record
@@ -115,6 +116,14 @@ def cohort(
     if compared := [record for record in records if record.against]:
         _say(f"examinations of one patient compared: {_counted(compared)}", quiet)
     _say(f"tables: {output}", quiet)
+    small = [record for record in failed if record.too_small]
+    if small:
+        needs = [record.needed_gb for record in small if record.needed_gb is not None]
+        most = f" (memory: up to {max(needs):.1f} GB needed)" if needs else ""
+        raise ResourceError(
+            f"the machine is too small for {len(small)} of {len(records)} cases{most}; make room, or give a "
+            "larger --max-memory-gb or fewer --workers, and run again: it continues"
+        )
     if failed:
         raise typer.Exit(5)
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from petbone.cohort_case import Record, cores
-from petbone.cohort_compare import PLACES, Judge, folder_of, planned, sweep_pairs
+from petbone.cohort_case import LOCK, Record, cores
+from petbone.cohort_compare import Judge, folder_of, planned, sweep_pairs
 from petbone.cohort_results import write_cohort
 from petbone.cohort_table import CohortTable
 from petbone.cohort_workers import local_workers, refuse_unfit_workers, run_cases, run_pairs, workers_of
-from petbone.errors import InputError, UsageError
+from petbone.errors import InputError, ResourceError, UsageError
 from petbone.examination import all_indices
 from petbone.folders import refuse_existing
 from petbone.indices import choose_index
@@ -23,8 +24,8 @@ from petbone.pipeline import CaseOptions
 from petbone.repeatability import published_limits
 from petbone.steps import available_memory_gb
 
-LOCK = "cohort.lock"
-"""The file that makes a folder one of a cohort; locked while a run is at work in it."""
+WORKER_GB = 0.5
+"""What a worker takes with all its libraries: with less it would be ended as often as it is begun."""
 CASE_GB = 3.0
 """What a worker must have at least when nobody says how many there are: a CT of 150 M voxels."""
 
@@ -53,6 +54,7 @@ def cohort_of(
             count = count or default_workers(len(table.rows))
             free_gb = available_memory_gb()
             if options.max_memory_gb is None and free_gb is not None:
+                _refuse_small_shares(free_gb, count)
                 options = replace(options, max_memory_gb=free_gb / count)
             workers = local_workers(count, options.max_memory_gb)
         else:
@@ -62,11 +64,18 @@ def cohort_of(
                 refuse_unfit_workers(client, output / LOCK)
             records = run_cases(table.rows, options, cases, client, on_record)
             pairs, hindered = planned(table.visits, records, output)
-            memory_gb = options.max_memory_gb
-            compared = run_pairs(pairs, judge, options.threads, output, client, memory_gb, on_record)
+            compared = run_pairs(pairs, judge, options.threads, output, client, on_record)
         done = [*zip(pairs, compared, strict=True), *hindered]
         sweep_pairs(output, [folder_of(pair, output) for pair, one in done if one.state != "failed"])
         return write_cohort(table, records, _stated(options, judge), output, done)
+
+
+def _refuse_small_shares(free_gb: float, workers: int) -> None:
+    if free_gb / workers < WORKER_GB:
+        raise ResourceError(
+            f"{free_gb:.1f} GB of memory are free, {free_gb / workers:.2f} GB for each of {workers} workers; "
+            f"a worker takes {WORKER_GB} GB before it has a case: give fewer --workers"
+        )
 
 
 def _checked(options: CaseOptions) -> CaseOptions:
@@ -123,11 +132,14 @@ def opened(output: Path) -> Iterator[Path]:
         raise InputError(f"{output}: cannot be made: {error.strerror}; choose another with -o") from error
     with lock:
         _lock(lock, output)
-        _sweep(cases)
+        lock.truncate(0)
+        lock.write(uuid.uuid4().hex)
+        lock.flush()
+        _sweep(output)
         try:
             yield cases
         finally:
-            _sweep(cases)
+            _sweep(output)
 
 
 def _lock(file: IO[str], output: Path) -> None:
@@ -146,9 +158,8 @@ def _lock(file: IO[str], output: Path) -> None:
         return
 
 
-def _sweep(cases: Path) -> None:
+def _sweep(output: Path) -> None:
     """Remove what killed processes have left."""
-    pairs = [place for name in PLACES for place in (cases.parent / name, *cases.parent.glob(f"{name}/*"))]
-    for place in (cases, *pairs):
-        for left in [*place.glob(".*.part"), *place.glob(".*.old")]:
+    for pattern in (".*.part", ".*.old"):
+        for left in list(output.rglob(pattern)):
             shutil.rmtree(left, ignore_errors=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask.system import CPU_COUNT
 from threadpoolctl import threadpool_limits
 
 import petbone
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 DONE = "cohort.json"
 """The file in a case's folder that says what it was made from."""
 
+LOCK = "cohort.lock"
+"""The file that makes a folder one of a cohort; holds the name of the run that is or was the last in it."""
+
 _BLOCK_BYTES = 1 << 20
 
 Load = Callable[[CaseOptions], "Segmenter"]
@@ -48,15 +51,18 @@ class Record:
     step: str = ""
     error: str = ""
     disk_full: bool = False  # then no other case can be written either
+    too_small: bool = False  # the machine, for this case: it failed for that
+    needed_gb: float | None = None  # memory, where that was too small and the need is known
     provenance_sha256: str = ""
     against: str = ""  # of a comparison: the case that `case` was compared with
 
 
-def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load) -> Record:
+def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load, run: str = "") -> Record:
     """Do a case into its folder in `cases`, unless it is done. Raises nothing but what stops the process.
 
     `load` gives the network. It may be called again, elsewhere and at the same time, for the same case: the
-    folder is always one whole result.
+    folder is always one whole result. Nothing is left by a `run` that is not the folder's last one: workers
+    of a scheduler go on when the parent that asked for the case has been killed.
     """
     steps = Steps()
     folder = cases / row.case
@@ -76,10 +82,35 @@ def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load) -> Re
             write_case(result, part, steps, options.processes)
             with steps("write"):
                 mark_done(part, digest)
+                refuse_other_run(cases, run)
         return Record(row.case, "done", provenance_sha256=sha256_of(folder / MARK))
     except Exception as error:
         said = spoken(error, row.files, options)
-        return Record(row.case, "failed", steps.current or "write", said, is_full(error))
+        return failed(Record(row.case, "failed", steps.current or "write", said), error)
+
+
+def failed(record: Record, error: Exception) -> Record:
+    """The record of what failed, and whether for the machine."""
+    return replace(
+        record,
+        disk_full=is_full(error),
+        too_small=isinstance(error, ResourceError) or _is_memory(error),
+        needed_gb=getattr(error, "needed_gb", None),
+    )
+
+
+def run_in(cases: Path) -> str:
+    """The name of the run that is the last in the folder of the cohort."""
+    try:
+        return (cases.parent / LOCK).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def refuse_other_run(cases: Path, run: str) -> None:
+    """Raise InputError where another run than `run` has the folder by now: nobody asks for its results."""
+    if run != run_in(cases):
+        raise InputError("given up: another run is at work in this folder")
 
 
 def digest_of(files: CaseFiles, options: CaseOptions) -> str:
@@ -147,8 +178,7 @@ def _content(path: Path, column: str) -> bytes:
 def _parts(path: Path) -> Iterator[Path]:
     """The file; the sidecar beside it; and the voxels where it is a header only."""
     yield path
-    stem = re.sub(r"(\.nii)?(\.gz)?$", "", path.name)
-    beside = [path.parent / f"{stem}.json"]
+    beside = [_beside(path)]
     if path.suffix.lower() in (".mhd", ".nhdr"):
         head = path.read_bytes()[:10_000].decode("latin-1")
         named = re.search(
@@ -158,6 +188,11 @@ def _parts(path: Path) -> Iterator[Path]:
     elif path.suffix.lower() in (".hdr", ".img"):
         beside += [path.with_suffix({".hdr": ".img", ".img": ".hdr"}[path.suffix.lower()])]
     yield from (one for one in beside if one.is_file())
+
+
+def _beside(path: Path) -> Path:
+    """The sidecar that is taken for an image's by its name."""
+    return path.parent / (re.sub(r"(\.nii)?(\.gz)?$", "", path.name) + ".json")
 
 
 def mark_done(folder: Path, digest: str) -> None:
@@ -201,22 +236,35 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
+def _is_memory(error: Exception) -> bool:
+    """True where memory was asked for that is not to be had; torch and ITK have their own words for it."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (
+        type(error) is RuntimeError and bool(re.search(r"allocate memory|bad[ _]alloc", str(error)))
+    )
+
+
 def spoken(error: Exception, files: CaseFiles, options: CaseOptions) -> str:
     """An error on one line, without a path: files are called by the column that named them.
 
     The name of a file can be that of a patient, and a path can hold it in any part.
     """
-    text = " ".join(str(error).split())
+    text = _on_one_line(str(error))
     paths = paths_of(files)
     paths += [
         (name, path) for name, path in (("--rule", options.rule), ("--weights", options.weights)) if path
     ]
-    for column, path in sorted(paths, key=lambda one: -len(str(one[1]))):
+    paths += [(f"{column}'s sidecar", _beside(path)) for column, path in paths if column.startswith("pet")]
+    # And what lies in their folders: with spaces in a name nothing else tells where a path ends.
+    grounds = {ground for _, path in paths for ground in path.parents if ground.name}
+    known = paths + [("(a path)", ground) for ground in grounds]
+    for spoken_as, path in sorted(known, key=lambda one: -len(str(one[1]))):
         inner = r"(?:[/\\][^:;,'\"]*)?"  # a file in a folder of DICOM
-        text = re.sub(re.escape(str(path)) + inner, column, text)
+        text = re.sub(re.escape(_on_one_line(str(path))) + inner, spoken_as, text)
     for column, path in paths:
         if len(path.name) > 3:  # a folder called 1 is nobody, and its name is in many a number
-            text = re.sub(rf"(?<!\w){re.escape(path.name)}(?!\w)", column, text)
+            text = re.sub(rf"(?<!\w){re.escape(_on_one_line(path.name))}(?!\w)", column, text)
     return worded(error, text)
 
 
@@ -225,9 +273,13 @@ def worded(error: Exception, text: str) -> str:
     text = re.sub(r"(?<![\w.)])(?:[A-Za-z]:[\\/]|/)[^\s'\":;,]+", "(a path)", text)
     if isinstance(error, InputError | ResourceError | UsageError):
         return text
-    if isinstance(error, MemoryError):
+    if _is_memory(error):
         return "not enough memory for this case"
     return f"defect of petbone: {type(error).__name__}: {text}".removesuffix(": ")
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 @dataclass
@@ -249,5 +301,5 @@ class Networks:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, in a container or a job of a batch system, too."""
+    return int(CPU_COUNT)

@@ -17,7 +17,16 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 import petbone
-from petbone.cohort_case import DONE, Record, done_before, is_full, mark_done, sha256_of, worded
+from petbone.cohort_case import (
+    DONE,
+    Record,
+    done_before,
+    failed,
+    mark_done,
+    refuse_other_run,
+    sha256_of,
+    worded,
+)
 from petbone.cohort_dates import Pair, Visit, in_order, of_patients, pairs_of
 from petbone.errors import InputError
 from petbone.folders import MARK, new_folder, write_tables
@@ -42,8 +51,11 @@ def folder_of(pair: Pair, output: Path) -> Path:
     return output / pair.kind / pair.first.case / pair.second.case
 
 
-def do_pair(pair: Pair, judge: Judge, output: Path, threads: int) -> Record:
-    """Lay two cases beside each other, unless it is done. Raises nothing but what stops the process."""
+def do_pair(pair: Pair, judge: Judge, output: Path, threads: int, run: str = "") -> Record:
+    """Lay two cases beside each other, unless it is done. Raises nothing but what stops the process.
+
+    `run` is as in `do_case`.
+    """
     steps = Steps()
     step = "compare" if pair.kind == "followup" else "tracers"
     record = Record(pair.second.case, "done", step, against=pair.first.case)
@@ -60,10 +72,11 @@ def do_pair(pair: Pair, judge: Judge, output: Path, threads: int) -> Record:
             else:
                 _together(sources, part, steps)
             mark_done(part, digest)
+            refuse_other_run(output / "cases", run)
         return replace(record, provenance_sha256=sha256_of(folder / MARK))
     except Exception as error:
         said = worded(error, " ".join(str(error).split()).replace(f"{output}/", ""))
-        return replace(record, state="failed", error=said, disk_full=is_full(error))
+        return failed(replace(record, state="failed", error=said), error)
 
 
 def _digest(pair: Pair, judge: Judge, sources: tuple[Path, Path]) -> str:

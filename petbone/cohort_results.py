@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -131,10 +132,15 @@ def write_cohort(
     except OSError as error:
         free_mb = shutil.disk_usage(output).free / 1e6
         raise ResourceError(
-            f"{output}: the tables cannot be written: {error.strerror} ({free_mb:.0f} MB free); the cases "
+            f"{output}: the tables cannot be written: {_reason(error)} ({free_mb:.0f} MB free); the cases "
             "are done: run again"
         ) from error
     return checked
+
+
+def _reason(error: OSError) -> str:
+    """In the system's words: pyarrow has more of its own."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _write_tables(

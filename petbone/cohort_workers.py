@@ -10,21 +10,23 @@ import logging
 import shutil
 import signal
 import tempfile
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
+from distributed import Client, KilledWorker, LocalCluster, as_completed, get_worker
 
 import petbone
-from petbone.cohort_case import Networks, Record, cores, do_case
+from petbone.cohort_case import Networks, Record, cores, do_case, run_in
 from petbone.cohort_compare import Judge, do_pair
 from petbone.cohort_dates import Pair
 from petbone.cohort_table import CohortRow
@@ -34,25 +36,37 @@ from petbone.pipeline import CaseOptions
 DEATHS = 2
 """A case whose worker died so many times is not tried again."""
 
+_ENDED_FOR_MEMORY = "worker-restart-memory"  # the topic of dask's nannies
+
 _LOST = "the scheduler is lost; the cases that are done stay: run again when it is back"
 
 
-class _KeepNetworks(WorkerPlugin):  # type: ignore[misc]
-    """The networks of one worker process."""
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the body: dask cannot be begun or ended by half.
 
-    name = "petbone-networks"
-
-    def __init__(self) -> None:
-        self.networks = Networks()
-
-
-class _LeaveInterruptsToParent(WorkerPlugin):  # type: ignore[misc]
-    """Ctrl-C in a terminal goes to every process of it; the parent ends its workers."""
-
-    name = "petbone-interrupts"
-
-    def setup(self, worker: object) -> None:  # noqa: ARG002
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Processes that the body begins never hear of it. In a terminal it goes to all of them, and the parent ends
+    its workers.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    masks = hasattr(signal, "pthread_sigmask")  # Windows has none
+    if masks:
+        # Threads and processes inherit a mask, as they do no handler. The tracker lifts it where it is begun.
+        resource_tracker.ensure_running()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -68,23 +82,29 @@ def local_workers(count: int, memory_gb: float | None) -> Iterator[Client]:
         # Without dask's MALLOC_TRIM_THRESHOLD_, which gives memory back at every turn: a quarter of the time.
         "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
     }
-    with (
-        tempfile.TemporaryDirectory(prefix="petbone-") as scratch,
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # any port: two cohorts may run beside each other
-            memory_limit=0 if memory_gb is None else int(memory_gb * 1e9),
-            local_directory=scratch,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        client.register_plugin(_LeaveInterruptsToParent())
+    place = {
+        "n_workers": count,
+        "threads_per_worker": 1,
+        "processes": True,
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",  # any port: two cohorts may run beside each other
+        "memory_limit": 0 if memory_gb is None else int(memory_gb * 1e9),
+        "silence_logs": logging.CRITICAL,
+    }
+    up = ExitStack()
+    try:
+        try:
+            with _uninterrupted():
+                scratch = up.enter_context(tempfile.TemporaryDirectory(prefix="petbone-"))
+                up.enter_context(dask.config.set(settings))
+                cluster = up.enter_context(LocalCluster(local_directory=scratch, **place))
+                client = up.enter_context(Client(cluster))
+        except (OSError, RuntimeError) as error:
+            raise ResourceError(f"no {count} workers can be begun here: {error}") from error
         yield client
+    finally:
+        with _uninterrupted():
+            up.close()
 
 
 @contextmanager
@@ -92,14 +112,19 @@ def workers_of(scheduler: str, timeout_s: float = 20) -> Iterator[Client]:
     """The workers of a scheduler that runs somewhere. Raises InputError when none is to be had."""
     with _without_logs():
         try:
-            client = Client(scheduler, timeout=timeout_s)
-        except (OSError, ValueError) as error:
+            with _uninterrupted():
+                client = Client(scheduler, timeout=timeout_s)
+        except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
+            needs = "; certificates stand in dask's configuration" if scheduler.startswith("tls:") else ""
             raise InputError(
                 f"{scheduler}: no scheduler answers ({type(error).__name__}); expected the address that dask "
-                "scheduler has printed, as tcp://node1:8786"
+                f"scheduler has printed, as tcp://node1:8786{needs}"
             ) from error
-        with client:
+        try:
             yield client
+        finally:
+            with _uninterrupted():
+                client.close()
 
 
 @contextmanager
@@ -126,13 +151,15 @@ def refuse_unfit_workers(client: Client, mark: Path) -> None:
             f"a worker has {max(threads.values())} threads and would do as many cases in one process; start "
             "workers with --nthreads 1 (a case uses threads of its own)"
         )
-    try:
-        found = client.run(_what_is_there, str(mark.absolute()))
-    except Exception as error:
-        raise InputError(
-            f"the workers cannot run petbone ({type(error).__name__}); install the same version for them"
-        ) from error
-    for version, sees in found.values():
+    found = client.run(_what_is_there, str(mark.absolute()), on_error="return")
+    for answer in found.values():
+        if isinstance(answer, OSError):  # of connections: this one is gone by now
+            continue
+        if isinstance(answer, Exception):
+            raise InputError(
+                f"the workers cannot run petbone ({type(answer).__name__}); install the same version for them"
+            ) from answer
+        version, sees = answer
         if version != petbone.__version__:
             raise InputError(
                 f"a worker has petbone {version}, here it is {petbone.__version__}; install the same version"
@@ -160,16 +187,9 @@ def run_cases(
     the disk is full, or the workers are lost; what is done stays.
     """
     options = replace(options, processes=1)
-    tasks = [
-        _Task(Record(row.case, "failed"), partial(_case, row, options, cases.absolute())) for row in rows
-    ]
-    client.register_plugin(_KeepNetworks())
-    try:
-        return _run(tasks, client, cases, options.max_memory_gb, on_record)
-    finally:
-        if client.status == "running":
-            with suppress(OSError):
-                client.unregister_worker_plugin(_KeepNetworks.name)
+    where = cases.absolute(), run_in(cases)
+    tasks = [_Task(Record(row.case, "failed"), partial(_case, row, options, where)) for row in rows]
+    return _run(tasks, client, cases, on_record)
 
 
 def run_pairs(
@@ -178,18 +198,18 @@ def run_pairs(
     threads: int | None,
     output: Path,
     client: Client,
-    memory_gb: float | None = None,
     on_record: Callable[[Record], None] = lambda _: None,
 ) -> list[Record]:
     """Lay the cases of every pair beside each other, as `run_cases` does cases."""
+    where = output.absolute(), run_in(output / "cases")
     tasks = [
         _Task(
             Record(pair.second.case, "failed", against=pair.first.case),
-            partial(_pair, pair, judge, threads, output.absolute()),
+            partial(_pair, pair, judge, threads, where),
         )
         for pair in pairs
     ]
-    return _run(tasks, client, output / "cases", memory_gb, on_record)
+    return _run(tasks, client, output / "cases", on_record)
 
 
 @dataclass(frozen=True)
@@ -201,15 +221,10 @@ class _Task:
 
 
 def _run(
-    tasks: Sequence[_Task],
-    client: Client,
-    cases: Path,
-    memory_gb: float | None,
-    on_record: Callable[[Record], None],
+    tasks: Sequence[_Task], client: Client, cases: Path, on_record: Callable[[Record], None]
 ) -> list[Record]:
     found: dict[int, Record] = {}
     flying: dict[str, tuple[int, Any]] = {}
-    run = uuid.uuid4().hex[:8]
     waiting = iter(enumerate(tasks))
     done = as_completed(raise_errors=False)
     try:
@@ -221,14 +236,14 @@ def _run(
                 future = client.submit(
                     task.work,
                     max(neighbours.values(), default=1),
-                    key=f"petbone-{run}-{n}",
+                    key=f"petbone-{uuid.uuid4().hex}",
                     pure=False,
                 )
                 flying[future.key] = (n, future)
                 done.add(future)
             future = next(done)
             n, _ = flying.pop(future.key)
-            record = _record_of(future, tasks[n].lost, memory_gb)
+            record = _record_of(future, tasks[n].lost, client)
             if record.disk_full:
                 raise ResourceError(_full(cases, len(tasks), found, record))
             found[n] = record
@@ -237,7 +252,7 @@ def _run(
         raise ResourceError(_LOST) from error
     finally:
         if client.status == "running":
-            with suppress(OSError):
+            with _uninterrupted(), suppress(OSError):
                 client.cancel([future for _, future in flying.values()])
     return [found[n] for n in range(len(tasks))]
 
@@ -247,22 +262,30 @@ def _neighbours(client: Client) -> Counter[str]:
     return Counter(str(urlsplit(address).hostname) for address in client.nthreads())
 
 
-def _case(row: CohortRow, options: CaseOptions, cases: Path, neighbours: int) -> Record:
+def _case(row: CohortRow, options: CaseOptions, where: tuple[Path, str], neighbours: int) -> Record:
     """In the worker. Its share of the cores are the threads of the case."""
-    networks: Networks = get_worker().plugins[_KeepNetworks.name].networks
-    return do_case(row, replace(options, threads=_share(options.threads, neighbours)), cases, networks.load)
+    worker = get_worker()
+    if not hasattr(worker, "petbone_networks"):  # kept with the worker, from case to case
+        worker.petbone_networks = Networks()
+    own = worker.memory_manager.memory_limit  # its nanny ends it past this
+    allowed = [gb for gb in (options.max_memory_gb, own and own / 1e9) if gb]
+    threads = _share(options.threads, neighbours)
+    options = replace(options, threads=threads, max_memory_gb=min(allowed, default=None))
+    cases, run = where
+    return do_case(row, options, cases, worker.petbone_networks.load, run)
 
 
-def _pair(pair: Pair, judge: Judge, threads: int | None, output: Path, neighbours: int) -> Record:
+def _pair(pair: Pair, judge: Judge, threads: int | None, where: tuple[Path, str], neighbours: int) -> Record:
     """In the worker."""
-    return do_pair(pair, judge, output, _share(threads, neighbours))
+    output, run = where
+    return do_pair(pair, judge, output, _share(threads, neighbours), run)
 
 
 def _share(threads: int | None, neighbours: int) -> int:
     return threads or max(1, cores() // neighbours)
 
 
-def _record_of(future: Any, lost: Record, memory_gb: float | None) -> Record:
+def _record_of(future: Any, lost: Record, client: Client) -> Record:
     if future.status == "finished":
         record: Record = future.result()
         return record
@@ -270,10 +293,23 @@ def _record_of(future: Any, lost: Record, memory_gb: float | None) -> Record:
         raise ResourceError(_LOST)
     error = future.exception()
     if isinstance(error, KilledWorker):
-        limit = "out of memory" if memory_gb is None else f"past its {memory_gb:.1f} GB (--max-memory-gb)"
-        said = f"its worker died each time it was tried: killed, or {limit}"
-        return replace(lost, step="worker", error=said)
+        return _of_dead_worker(lost, error, client)
     return replace(lost, step="worker", error=f"defect of petbone: {type(error).__name__}")
+
+
+def _of_dead_worker(lost: Record, error: KilledWorker, client: Client) -> Record:
+    """Nannies tell the scheduler whom they have ended for memory; of others nobody knows the reason."""
+    last = error.last_worker
+    ended = [event for _, event in client.get_events(_ENDED_FOR_MEMORY) if event["worker"] == last.address]
+    if not ended:
+        said = "its worker died each time it was tried: killed, or by a defect of a library"
+        return replace(lost, step="worker", error=said)
+    took_gb = ended[-1]["rss"] / 1e9
+    said = (
+        f"its worker took {took_gb:.2f} GB and may take {last.memory_limit / 1e9:.2f} GB; give a larger "
+        "--max-memory-gb, or fewer --workers"
+    )
+    return replace(lost, step="worker", error=said, too_small=True, needed_gb=took_gb)
 
 
 def _full(cases: Path, total: int, found: dict[int, Record], last: Record) -> str:

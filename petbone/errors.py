@@ -1,5 +1,7 @@
 """What petbone raises when the fault is not its own; the command line turns each into an exit status."""
 
+from __future__ import annotations
+
 
 class InputError(ValueError):
     """The input cannot be used. One line: which file, what was found, what was expected, what to do."""
@@ -14,4 +16,12 @@ class UsageError(ValueError):
 
 
 class ResourceError(RuntimeError):
-    """The machine is too small (memory or disk). One line, with the figure."""
+    """The machine is too small (memory or disk). One line, with the figure; of memory also as a number."""
+
+    def __init__(self, text: str, needed_gb: float | None = None) -> None:
+        super().__init__(text)
+        self.needed_gb = needed_gb
+
+    def __reduce__(self) -> tuple[type[ResourceError], tuple[str, float | None]]:
+        """Sent to other processes with its figure."""
+        return type(self), (str(self), self.needed_gb)

@@ -222,7 +222,8 @@ def refuse_small_machine(grid: Grid, max_memory_gb: float | None) -> None:
         whose = "--max-memory-gb allows" if max_memory_gb is not None else "this machine has free"
         raise ResourceError(
             f"a CT of {voxels / 1e6:.0f} M voxels needs about {needed_gb:.1f} GB and {whose} {limit_gb:.1f} "
-            "GB; segment on a larger machine and give the mask with --bones"
+            "GB; segment on a larger machine and give the mask with --bones",
+            needed_gb,
         )
 
 

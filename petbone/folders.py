@@ -75,7 +75,7 @@ def _take_name(part: Path, folder: Path) -> None:
     if not folder.exists():
         part.replace(folder)
         return
-    old = folder.with_name(f".{folder.name}-{part.name}.old")
+    old = folder.with_name(f"{part.name}.old")
     folder.replace(old)
     try:
         part.replace(folder)
@@ -114,10 +114,13 @@ def _harmless_text(value: Any) -> Any:
 def harmless(cell: str) -> str:
     """A text that no spreadsheet takes for a formula: an apostrophe before = + - @, but for plain numbers.
 
+    So it is before their wide forms, which some take for the same, and before tabs and ends of lines, which
+    some pass over.
+
     >>> harmless("=1+1"), harmless("-0.5"), harmless("spine")
     ("'=1+1", '-0.5', 'spine')
     """
-    if cell[:1] not in ("=", "+", "-", "@") or re.fullmatch(
+    if cell[:1] not in tuple("=+-@＝＋－＠\t\r\n") or re.fullmatch(
         r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", cell, re.IGNORECASE
     ):
         return cell

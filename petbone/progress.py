@@ -49,7 +49,9 @@ def shown_cases(total: int, *, bar: bool, verbose: bool) -> Iterator[Callable[[R
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as drawing:
+    pace_s = 600.0  # the last minutes tell the time left: a case may take one, and those done before none
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, speed_estimate_period=pace_s) as drawing:
         task = drawing.add_task("cases", total=total)
         failed = 0
 

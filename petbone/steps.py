@@ -51,9 +51,41 @@ def peak_memory_mb() -> float:
 
 
 def available_memory_gb() -> float | None:
-    """Memory that this machine can still give, None where the system does not tell (other than Linux)."""
+    """Memory that this machine, or the container or job that this is in, can still give.
+
+    None where the system does not tell (other than Linux).
+    """
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-    return int(lines["MemAvailable"].split()[0]) * 1024 / 1e9
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    return min([free, *cgroup_free_bytes()]) / 1e9
+
+
+def cgroup_free_bytes(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> list[int]:
+    """What each limit on this process's control groups leaves, files that are only cached left out.
+
+    Version 2 and 1 of the kernel's interface; containers, Slurm and Kubernetes limit by these.
+    """
+    found = []
+    for line in own.read_text().splitlines() if own.exists() else ():
+        _, kinds, place = line.split(":", 2)
+        if kinds not in ("", "memory"):
+            continue
+        ground = root / kinds
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        limit, usage, cached = names if kinds else ("memory.max", "memory.current", "inactive_file")
+        group = ground / place.strip("/")
+        for level in (group, *group.parents):
+            try:
+                most, now = (int((level / name).read_text()) for name in (limit, usage))
+                stat = dict(line.split() for line in (level / "memory.stat").read_text().splitlines())
+                found.append(max(most - now + int(stat.get(cached, 0)), 0))
+            except (OSError, ValueError):  # no limit ("max"), or no such file
+                pass
+            if level == ground:
+                break
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ class TypedTable:
     def __init__(self, folder: Path, name: str, columns: Sequence[tuple[str, str]]) -> None:
         self._kinds = [kind for _, kind in columns]
         self._schema = pa.schema([(column, _TYPES[kind]) for column, kind in columns])
-        self._file = (folder / f"{name}.csv").open("w", encoding="utf-8", newline="")
-        self._csv = csv.writer(self._file, lineterminator="\n")
-        self._csv.writerow([column for column, _ in columns])
-        self._parquet = pq.ParquetWriter(folder / f"{name}.parquet", self._schema)
         self._rows: list[Sequence[str]] = []
+        with ExitStack() as files:
+            file = files.enter_context((folder / f"{name}.csv").open("w", encoding="utf-8", newline=""))
+            self._csv = csv.writer(file, lineterminator="\n")
+            self._csv.writerow([column for column, _ in columns])
+            self._parquet = files.enter_context(pq.ParquetWriter(folder / f"{name}.parquet", self._schema))
+            self._files = files.pop_all()
 
     def add(self, cells: Sequence[str]) -> None:
         """One row, in the order of the columns."""
@@ -52,9 +55,8 @@ class TypedTable:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._flush()
-        self._parquet.close()
-        self._file.close()
+        with self._files:  # closed whatever the last rows meet
+            self._flush()
 
 
 def _value(cell: str, kind: str) -> Any:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +19,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 import petbone
-from cohort_fixtures import HEAD, line, write_scans, write_table
+from cohort_fixtures import HEAD, dask_processes, line, rows, write_scans, write_table
 from petbone.cohort import LOCK, cohort_of, opened
 from petbone.cohort_case import Networks, Record, digest_of, spoken
 from petbone.cohort_results import TABLES, dictionary, write_cohort
@@ -61,11 +59,6 @@ def done(table: Path, output: Path, client: Client, options: CaseOptions = OPTIO
 
 def states(records: list[Record]) -> str:
     return " ".join(record.state for record in records)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def without_times(folder: Path) -> dict[str, object]:
@@ -162,10 +155,10 @@ def test_running_again_does_what_was_changed_and_only_that(scans, client, tmp_pa
 
     assert again() == "done done"
     before = {path: path.stat().st_mtime_ns for path in output.rglob("cases/*/*")}
-    tables = {path.name: path.read_bytes() for path in output.glob("*.*")}
+    tables = {path.name: path.read_bytes() for path in output.glob("*.*") if path.name != LOCK}
     assert again(replace(OPTIONS, threads=1, max_memory_gb=8)) == "kept kept"  # no number depends on these
     assert {path: path.stat().st_mtime_ns for path in output.rglob("cases/*/*")} == before
-    assert {path.name: path.read_bytes() for path in output.glob("*.*")} == tables
+    assert {name: (output / name).read_bytes() for name in tables} == tables
 
     write_scans(tmp_path / "other", 0)
     (tmp_path / "other/naf.nii.gz").replace(tmp_path / "s2/naf.nii.gz")
@@ -313,7 +306,7 @@ def test_an_interrupted_and_a_killed_run_go_on(scans, client, tmp_path):
         said = running.communicate(timeout=60)[1]
         return running.returncode, said
 
-    assert stopped_after(2, signal.SIGINT) == (130, "")
+    assert stopped_after(2, signal.SIGINT) == (130, "petbone: interrupted\n")
     assert not parts(output)
     kept = len(list(output.glob("cases/c*")))
     assert 2 <= kept < 9
@@ -327,49 +320,18 @@ def test_an_interrupted_and_a_killed_run_go_on(scans, client, tmp_path):
     assert len(rows(output / "bones.csv")) == 9 * 62
 
 
-@pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[str]:
-    """Address of a dask scheduler with two workers, each in a process of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    module = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]
-    worker = [
-        sys.executable,
-        "-m",
-        "distributed.cli.dask_worker",
-        address,
-        "--no-dashboard",
-        "--nthreads",
-        "1",
-    ]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    place = ["--local-directory", str(tmp_path / "scratch")]
-    commands = [
-        [*module, "--host", "127.0.0.1", "--port", address.split(":")[-1]],
-        *([[*worker, *place]] * 2),
-    ]
-    running = [subprocess.Popen(command, **quiet) for command in commands]
-    yield address
-    for process in reversed(running):
-        process.terminate()
-    for process in running:
-        process.wait(timeout=30)
-
-
-def test_on_a_scheduler_that_runs_elsewhere(scans, scheduler, tmp_path, cli):
+def test_on_a_scheduler_that_runs_elsewhere(scans, tmp_path, cli):
     (tmp_path / "broken.nii.gz").write_bytes(b"")
     broken = line("broken", "s0").replace("s0/naf.nii.gz", str(tmp_path / "broken.nii.gz"))
     table = write_table(scans / "elsewhere.csv", *(line(f"c{n}", f"s{n}") for n in range(3)), broken)
-    with workers_of(scheduler) as client:
-        client.wait_for_workers(2, timeout=30)
-    answer = cli("cohort", table, "-o", tmp_path / "out", "--scheduler", scheduler)
-    assert (answer.status, answer.out.splitlines()[0]) == (5, "3 done, 0 done before, 1 failed")
-    assert answer.err.startswith("petbone: broken: read: pet: ")
-    assert len(answer.err.splitlines()) == 1
-    assert {row["case"] for row in rows(tmp_path / "out/bones.csv")} == {"c0", "c1", "c2"}
-    answer = cli("cohort", table, "-o", tmp_path / "out", "--scheduler", scheduler, "--quiet")
-    assert (answer.status, answer.out) == (5, "")
+    with dask_processes(tmp_path / "scratch") as (scheduler, _):
+        answer = cli("cohort", table, "-o", tmp_path / "out", "--scheduler", scheduler)
+        assert (answer.status, answer.out.splitlines()[0]) == (5, "3 done, 0 done before, 1 failed")
+        assert answer.err.startswith("petbone: broken: read: pet: ")
+        assert len(answer.err.splitlines()) == 1
+        assert {row["case"] for row in rows(tmp_path / "out/bones.csv")} == {"c0", "c1", "c2"}
+        answer = cli("cohort", table, "-o", tmp_path / "out", "--scheduler", scheduler, "--quiet")
+        assert (answer.status, answer.out) == (5, "")
 
 
 def test_workers_that_do_not_fit(client, tmp_path, monkeypatch):
@@ -397,6 +359,24 @@ def test_workers_that_do_not_fit(client, tmp_path, monkeypatch):
     monkeypatch.setattr(petbone, "__version__", "999")
     with pytest.raises(InputError, match="a worker has petbone"):
         refuse_unfit_workers(client, tmp_path / LOCK)
+
+
+@pytest.mark.parametrize(
+    ("address", "end"),
+    [
+        ("tls://127.0.0.1:1", "as tcp://node1:8786; certificates stand in dask's configuration\n"),
+        ("ucx://127.0.0.1:1", "as tcp://node1:8786\n"),
+    ],
+)
+def test_addresses_that_dask_cannot_use(scans, tmp_path, address, end):
+    table = write_table(scans / "address.csv", line("a", "s0"))
+    words = ["cohort", table, "-o", tmp_path / "out", "--scheduler", address]
+    program = [sys.executable, "-c", "from petbone.cli import main; main()"]
+    answer = subprocess.run([*program, *map(str, words)], capture_output=True, text=True)
+    assert answer.returncode == 3
+    assert answer.stderr.startswith(f"petbone: {address}: no scheduler answers (")
+    assert answer.stderr.endswith(end)
+    assert len(answer.stderr.splitlines()) == 1
 
 
 def test_folders_and_options_that_cannot_be_used(scans, tmp_path, cli):

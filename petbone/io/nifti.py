@@ -305,7 +305,9 @@ def _empty(path: Path, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         return np.empty(count, dtype)
     except MemoryError:
         gib = count * dtype.itemsize / 2**30
-        raise ResourceError(f"{path}: needs {gib:.1f} GiB of memory for its voxels") from None
+        raise ResourceError(
+            f"{path}: needs {gib:.1f} GiB of memory for its voxels", gib * 2**30 / 1e9
+        ) from None
 
 
 def _holds(dtype: np.dtype[Any], slab: npt.NDArray[Any], low: float, high: float) -> bool:
