@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from petbone.report.cohort import CohortTables, render
 
+PAGE = "cohort.html"
 _BONES = "case tracer name status hotspot_count hotspot_volume_ml hotspot_fraction suv_max".split()
 _INDICES = "case tracer index value unit note".split()
 
@@ -29,7 +30,7 @@ def write_page(provenance: Mapping[str, Any], part: Path) -> None:
         comparisons=comparisons,
         groups=_groups(part, comparisons),
     )
-    (part / "cohort.html").write_text(render(cohort, provenance), encoding="utf-8")
+    (part / PAGE).write_text(render(cohort, provenance), encoding="utf-8")
 
 
 def _table(part: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from petbone.cohort_compare import Outcome
 from petbone.cohort_followup import write_followup
 from petbone.cohort_groups import FILES as COMPARISON_FILES
 from petbone.cohort_groups import write_comparisons
-from petbone.cohort_page import write_page
+from petbone.cohort_page import PAGE, write_page
 from petbone.cohort_patients import write_patients
 from petbone.cohort_review import write_quality
 from petbone.cohort_table import CohortRow, CohortTable
@@ -123,12 +123,15 @@ def write_cohort(
             )
             provenance = _provenance(table, checked, told)
             write_json(provenance, part / MARK)
-            write_page(provenance, part)
-            for path in sorted(part.iterdir()):
-                path.replace(output / path.name)
-            if not table.by:  # those of an earlier run would pass for ones of these cases
-                for left in COMPARISON_FILES:
-                    (output / left).unlink(missing_ok=True)
+            try:
+                write_page(provenance, part)
+            except OSError:
+                raise
+            except Exception:  # a defect in the page holds no table back
+                _put_in_place(part, output, table)
+                (output / PAGE).unlink(missing_ok=True)  # it would be of an earlier run
+                raise
+            _put_in_place(part, output, table)
     except OSError as error:
         free_mb = shutil.disk_usage(output).free / 1e6
         raise ResourceError(
@@ -136,6 +139,14 @@ def write_cohort(
             "are done: run again"
         ) from error
     return checked
+
+
+def _put_in_place(part: Path, output: Path, table: CohortTable) -> None:
+    for path in sorted(part.iterdir()):
+        path.replace(output / path.name)
+    if not table.by:  # those of an earlier run would pass for ones of these cases
+        for left in COMPARISON_FILES:
+            (output / left).unlink(missing_ok=True)
 
 
 def _reason(error: OSError) -> str:

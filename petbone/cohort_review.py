@@ -114,7 +114,11 @@ def write_quality(table: CohortTable, records: Sequence[Record], part: Path, out
     kept = {row.case: [cell for _, cell in row.kept] for row in table.rows}
     checks: dict[str, list[Check]] = {}
     software: dict[str, dict[str, str]] = {}
-    yours = [Column(name, "text", "", "as in the table of the cohort") for name in table.kept]
+    taken = {column.name for columns in TABLES.values() for column in columns}
+    yours = [
+        Column(f"your_{name}" if name in taken else name, "text", "", "as in the table of the cohort")
+        for name in table.kept
+    ]
     with ExitStack() as open_tables:
         tables = {
             name: open_tables.enter_context(

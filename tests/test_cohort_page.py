@@ -15,9 +15,12 @@ import pytest
 
 from cohort_fixtures import HEAD, line, write_scans, write_table
 from cohort_made_up import write_made_up
+from petbone import cohort_results
 from petbone.anatomy import BONES
-from petbone.cohort_page import write_page
+from petbone.cohort_page import PAGE, write_page
+from petbone.cohort_results import write_cohort
 from petbone.cohort_review import AGREEMENT, CONCORDANCE
+from petbone.cohort_table import CohortTable
 from petbone.outliers import FAR
 from petbone.report.cohort import CohortTables, render
 from petbone.report.cohort_follow import follow_sections
@@ -476,3 +479,18 @@ def test_groups_have_intervals_in_one_cell_and_what_is_alike_is_told_once(made_u
     assert one.noted[0] == "x"
     assert [row.cells[1].text for row in one.indices.rows] == ["y", "–", "x; not tested"]
     assert group_sections(None) == []
+
+
+def test_a_defect_in_the_page_holds_no_table_back(tmp_path, monkeypatch):
+    def broken(provenance, part):
+        raise ZeroDivisionError
+
+    table = CohortTable((), (), (), ())
+    write_cohort(table, [], {}, tmp_path)
+    assert (tmp_path / PAGE).exists()
+    (tmp_path / "bones.csv").unlink()
+    monkeypatch.setattr(cohort_results, "write_page", broken)
+    with pytest.raises(ZeroDivisionError):
+        write_cohort(table, [], {}, tmp_path)
+    assert (tmp_path / "bones.csv").exists() and not (tmp_path / PAGE).exists()
+    assert not list(tmp_path.glob(".*"))
