@@ -66,7 +66,8 @@ def cohort_of(
             pairs, hindered = planned(table.visits, records, output)
             compared = run_pairs(pairs, judge, options.threads, output, client, on_record)
         done = [*zip(pairs, compared, strict=True), *hindered]
-        sweep_pairs(output, [folder_of(pair, output) for pair, one in done if one.state != "failed"])
+        made = [folder_of(pair, output) for pair, one in done if one.state in ("done", "kept")]
+        sweep_pairs(output, made)
         return write_cohort(table, records, _stated(options, judge), output, done)
 
 

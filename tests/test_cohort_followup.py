@@ -251,6 +251,12 @@ def test_pairs_are_kept_and_done_anew_with_their_cases(cohort: Path, tmp_path: P
     assert not (output / "tracers").exists()
     assert (output / "cases/up--2").is_dir()
 
+    # a case that was done before and fails now: what was compared with it goes, too
+    (ground / "up3/naf.nii.gz").write_bytes(b"\x1f\x8b no gzip")
+    assert run(table, output)["up--1>up--3"] == "hindered"
+    assert (output / "cases/up--3").is_dir()
+    assert not (output / "followup/up--1").exists()
+
 
 def test_a_killed_worker_loses_no_pair(cohort: Path, tmp_path: Path):
     output = tmp_path / "out"
