@@ -102,6 +102,9 @@ def read_bids(
     table = checked_cohort(folder, folder, (names, lines), output)
     without = [one.name for one in places if not one.pets]
     notes = [f"without a PET, left out: {', '.join(without)}"] if without else []
+    unknown = [name for name in dict.fromkeys(subjects) if own and name not in own]
+    if unknown:
+        notes.append(f"without a row in {TABLE}: {', '.join(unknown)}")
     return replace(table, notes=(*table.notes, *notes))
 
 
@@ -287,7 +290,16 @@ def _participants(folder: Path, said: list[str]) -> dict[str, Row]:
     Weight and height are taken by the reader of the PET.
     """
     found: dict[str, Row] = {}
-    for row in _tsv(folder / TABLE, said):
+    table = _tsv(folder / TABLE, said)
+    names = list(table[0]) if table else []
+    if table and "participant_id" not in names:
+        said.append(f"{TABLE}: has no column participant_id; expected it, and tabs between the columns")
+        return {}
+    called = {name: name if is_free(name) else f"participant_{name}" for name in names}
+    for name in names:
+        if called[name] != name and called[name] in names:
+            said.append(f"{TABLE}: has the columns {name} and {called[name]}; rename one of them")
+    for row in table:
         subject = (row.get("participant_id") or "").strip()
         if subject in found:
             said.append(f"{TABLE}: {subject} has two rows; expected one")
@@ -295,9 +307,7 @@ def _participants(folder: Path, said: list[str]) -> dict[str, Row]:
         cells.pop("participant_id", None)
         sex = sex_of(cells.pop("sex", None))
         found[subject] = {"sex": sex} if sex else {}
-        found[subject] |= {
-            name if is_free(name) else f"participant_{name}": cell for name, cell in cells.items()
-        }
+        found[subject] |= {called[name]: cell for name, cell in cells.items()}
     return found
 
 
@@ -307,8 +317,11 @@ def _tsv(path: Path, said: list[str]) -> list[Row]:
         return []
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t", restval=""))
+            reader = csv.DictReader(stream, delimiter="\t", restval="", strict=True)
+            rows, names = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         said.append(f"{path.name}: cannot be read ({type(error).__name__}); expected a table of BIDS")
         return []
+    for name in dict.fromkeys(name for name in names if name and list(names).count(name) > 1):
+        said.append(f"{path.name}: has the column {name} twice; expected it once")
     return [{name: cell for name, cell in row.items() if name is not None} for row in rows]

@@ -16,6 +16,7 @@ from petbone.cohort_bids import read_bids
 from petbone.cohort_table import CohortRow, read_cohort
 from petbone.errors import InputError, InputErrors
 from petbone.io import write_nifti
+from petbone.io.participants import participant_of
 from petbone.labels import LabelTable
 from petbone.volume import Unit, Volume
 
@@ -337,6 +338,23 @@ def test_participants(tmp_path: Path):
     assert findings(ground) == [
         "participants.tsv: cannot be read (UnicodeDecodeError); expected a table of BIDS"
     ]
+    # a quotation mark that nobody closed would swallow the rows below it
+    table.write_text('participant_id\tnote\nsub-0\t"open\nsub-1\tA\n', encoding="utf-8")
+    assert findings(ground) == ["participants.tsv: cannot be read (Error); expected a table of BIDS"]
+    with pytest.raises(InputError, match="cannot be read"):
+        participant_of(ground / f"sub-1/{PET}")
+    write_tsv(table, "participant_id arm arm", "sub-1 A B")
+    assert findings(ground) == ["participants.tsv: has the column arm twice; expected it once"]
+    write_tsv(table, "participant_id group participant_group", "sub-1 A B")
+    assert findings(ground) == [
+        "participants.tsv: has the columns group and participant_group; rename one of them"
+    ]
+    write_tsv(table, "subject arm", "sub-1 A", "sub-2 B")
+    assert findings(ground) == [
+        "participants.tsv: has no column participant_id; expected it, and tabs between the columns"
+    ]
+    write_tsv(table, "participant_id arm", "1 A")
+    assert read_bids(ground, tmp_path / "out").notes == ("without a row in participants.tsv: sub-1",)
 
 
 def test_a_sidecar_that_cannot_be_read(tmp_path: Path):

@@ -41,7 +41,7 @@ def participant_of(file: Path) -> Participant | None:
         return None
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
+            rows = list(csv.DictReader(stream, delimiter="\t", strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{TABLE}: cannot be read ({type(error).__name__}); expected a table of BIDS"
