@@ -65,7 +65,7 @@ def do_pair(pair: Pair, judge: Judge, output: Path, threads: int, run: str = "")
         digest = _digest(pair, judge, sources)
         if (done := done_before(folder, digest)) is not None:
             return replace(record, state="kept", provenance_sha256=done.provenance_sha256)
-        (output / pair.kind).mkdir(exist_ok=True)  # what is not finished lies there, where it is swept
+        _make(output / pair.kind)  # what is not finished lies there, where it is swept
         with threadpool_limits(threads), new_folder(folder, overwrite=True, mark=DONE) as part:
             if pair.kind == "followup":
                 _compare(sources, judge, part, steps)
@@ -77,6 +77,15 @@ def do_pair(pair: Pair, judge: Judge, output: Path, threads: int, run: str = "")
     except Exception as error:
         said = worded(error, " ".join(str(error).split()).replace(f"{output}/", ""))
         return failed(replace(record, state="failed", error=said), error)
+
+
+def _make(place: Path) -> None:
+    try:
+        place.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{place}: cannot be made: {error.strerror}; expected a folder of petbone there: move away what is"
+        ) from error
 
 
 def _digest(pair: Pair, judge: Judge, sources: tuple[Path, Path]) -> str:

@@ -469,6 +469,10 @@ def test_a_folder_that_is_no_pair_of_ours_is_left_alone(cohort: Path, tmp_path: 
     assert record.state == "failed"
     assert record.error.startswith("followup/up--1/up--2: exists and holds other files")
     assert (mine / "notes.txt").read_text(encoding="utf-8") == "mine"
+    shutil.rmtree(tmp_path / "followup")
+    (tmp_path / "followup").write_text("mine", encoding="utf-8")
+    record = do_pair(pair, Judge(published_limits(), own=False), tmp_path, 1)
+    assert record.error.startswith("followup: cannot be made: File exists; expected a folder of petbone")
 
 
 @pytest.mark.parametrize(
