@@ -336,6 +336,7 @@ def test_psma_needs_its_half_life(pet: Path) -> None:
         ({"scan_start": "25:00:00"}, "--scan-start"),
         ({"weight_kg": 0.2}, "weight"),
         ({"dose_mbq": 1e9}, "dose"),
+        ({"dose_mbq": 0.05}, "a dose of 0.05 MBq was given; expected 1 to 1e5 MBq"),
         ({"injected_at": "2024-05-29T10:00:00"}, "half-lives"),
     ],
 )

@@ -138,6 +138,8 @@ def acquisition(path: Path, found: Found, options: PetOptions) -> Acquisition:
         # A sidecar's times are relative, and a person's own dates are meant.
         as_told = found.relative_times or bool(options.injected_at and options.scan_start)
         dose_bq, dose_said = dose_in_bq(found.dose)
+        if dose_said and options.dose_mbq is not None:  # its unit is known: nothing is to be judged
+            raise ValueError(f"a dose of {options.dose_mbq:g} MBq was given; expected 1 to 1e5 MBq")
         weight_kg, weight_said = weight_in_kg(found.weight)
         injected_at, reference_at, time_said = _times(found, half_life_s, as_told)
         said += [s for s in (dose_said, weight_said, *time_said) if s]
