@@ -84,7 +84,7 @@ def _make(place: Path) -> None:
         place.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{place}: cannot be made: {error.strerror}; expected a folder of petbone there: move away what is"
+            f"{place}: cannot be made: {error.strerror}; expected a folder of petbone: move that away"
         ) from error
 
 

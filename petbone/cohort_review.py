@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def write_quality(table: CohortTable, records: Sequence[Record], part: Path, out
     software: dict[str, dict[str, str]] = {}
     taken = {column.name for columns in TABLES.values() for column in columns}
     yours = [
-        Column(f"your_{name}" if name in taken else name, "text", "", "as in the table of the cohort")
+        Column(_name_of_yours(name, taken, table.kept), "text", "", "as in the table of the cohort")
         for name in table.kept
     ]
     with ExitStack() as open_tables:
@@ -148,6 +148,16 @@ def write_quality(table: CohortTable, records: Sequence[Record], part: Path, out
         for check in judged_together(checks, software):
             tables["quality"].add([check.case, check.tracer, *check.cells, *kept[check.case]])
     return [row for name, columns in TABLES.items() for row in explained(name, (*columns, *yours))]
+
+
+def _name_of_yours(name: str, taken: Container[str], kept: Container[str]) -> str:
+    """A column of the user's own, by a name that no other column has."""
+    if name not in taken:
+        return name
+    found = f"your_{name}"
+    while found in taken or found in kept:
+        found = f"your_{found}"
+    return found
 
 
 def _facts(name: str, case: DoneCase) -> CaseFacts:

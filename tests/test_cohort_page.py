@@ -281,6 +281,19 @@ def test_a_comparison_has_a_page_where_it_was_made():
     assert found == "followup/a%2F%C3%A4/b%20c/compare.html"
 
 
+def test_nothing_leads_to_a_case_that_failed():
+    uptake = {"total_tlu_g_1": 1.0, "total_tlu_g_2": 2.0}
+    (section,) = follow_sections(follow(rule="PET15", **uptake), {"p1": ("ok", ""), "p2": ("ok", "")})
+    assert [cell.href for cell in section.table.rows[0].cells if cell.href] == [
+        "followup/p1/p2/compare.html", "cases/p1/report.html", "cases/p2/report.html",
+    ]  # fmt: skip
+    none = dict.fromkeys(uptake)
+    lost = follow(course="not judged", why="case p2 failed", rule=None, **none)
+    (section,) = follow_sections(lost, {"p1": ("ok", "")})
+    assert [cell.href for cell in section.table.rows[0].cells if cell.href] == ["cases/p1/report.html"]
+    assert {"p1", "p2"} <= {cell.text for cell in section.table.rows[0].cells}
+
+
 def test_every_bone_has_an_outline_and_right_is_right():
     assert {outline.bone for view in views() for outline in view.outlines} == {bone.name for bone in BONES}
     front, back = views()

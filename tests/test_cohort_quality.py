@@ -33,8 +33,8 @@ from petbone.cohort_quality import (
     software_of,
 )
 from petbone.cohort_results import write_cohort
-from petbone.cohort_review import TABLES
-from petbone.cohort_table import read_cohort
+from petbone.cohort_review import TABLES, write_quality
+from petbone.cohort_table import CohortTable, read_cohort
 from petbone.errors import ResourceError
 from petbone.io import PetOptions, read_pet, write_nifti
 from petbone.outliers import modified_z, modified_z_of_logs
@@ -333,3 +333,11 @@ def test_a_folder_that_changes_while_the_tables_are_made_is_said(cohort, tmp_pat
 
     with pytest.raises(ResourceError, match="cases/a: was changed while the tables were made"):
         write_quality(found, changed, tmp_path, tmp_path / "out")
+
+
+def test_no_two_columns_have_one_name(tmp_path):
+    kept = ("check", "your_check", "arm")
+    write_quality(CohortTable((), kept, ()), [], tmp_path, tmp_path)
+    names = list(pd.read_parquet(tmp_path / "quality.parquet"))
+    assert names[-3:] == ["your_your_check", "your_check", "arm"]
+    assert len(names) == len(set(names))

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -94,6 +95,16 @@ def _falls(rows: pd.DataFrame) -> tuple[list[Fall], int]:
     return falls, undrawn
 
 
+def _case(case: object, verdicts: Mapping[str, Any]) -> Cell:
+    """A case that failed has no page, or one of an earlier run."""
+    return case_cell(case) if str(case) in verdicts else Cell(called(case), called(case), "text case")
+
+
+def _page_of(row: Mapping[Any, Any], verdicts: Mapping[str, Any]) -> str:
+    """Where the page of two dates lies, or that of the later case; empty where there is none."""
+    return "" if is_missing(row.get("rule")) and str(row["case_2"]) not in verdicts else compared(row)
+
+
 def _follow_table(rows: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -> Table:
     columns = (
         Column("patient", "patient", digits="text", meaning="the patient"),
@@ -119,10 +130,9 @@ def _follow_table(rows: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -
         css = f"course-{_COURSE_CSS.get(course, 'unjudged')}"
         cells = (
             Cell(called(row["patient"]), called(row["patient"]), "text case"),
-            Cell(course, str(order.get(course, len(order))), "text", href=compared(row)),
+            Cell(course, str(order.get(course, len(order))), "text", href=_page_of(row, verdicts)),
             text_cell(row.get("why")),
-            case_cell(row["case_1"]),
-            case_cell(row["case_2"]),
+            *(_case(row[name], verdicts) for name in ("case_1", "case_2")),
             number_cell(row["days"], "whole"),
             number_cell(row["total_tlu_g_1"]),
             number_cell(row["total_tlu_g_2"]),
