@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -209,5 +210,6 @@ def sweep_pairs(output: Path, wanted: Iterable[Path]) -> None:
             if done.parent not in kept:
                 shutil.rmtree(done.parent, ignore_errors=True)
         for empty in [*place.glob("*"), place]:
-            if empty.is_dir() and not any(empty.iterdir()):
-                empty.rmdir()
+            with suppress(OSError):  # a link, or in use: an empty folder does no harm
+                if empty.is_dir() and not any(empty.iterdir()):
+                    empty.rmdir()

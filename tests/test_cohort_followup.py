@@ -20,7 +20,7 @@ from case_fixtures import BALLS, GRID, patient
 from cohort_fixtures import write_table
 from petbone.cohort import cohort_of, opened
 from petbone.cohort_case import DONE, Record
-from petbone.cohort_compare import Judge, do_pair, planned
+from petbone.cohort_compare import Judge, do_pair, planned, sweep_pairs
 from petbone.cohort_dates import TOGETHER_DAYS, Pair, Visit, pairs_of, visit_findings
 from petbone.cohort_followup import COLUMNS, COURSES, TABLES, course, write_followup
 from petbone.cohort_table import read_cohort
@@ -473,6 +473,13 @@ def test_a_folder_that_is_no_pair_of_ours_is_left_alone(cohort: Path, tmp_path: 
     (tmp_path / "followup").write_text("mine", encoding="utf-8")
     record = do_pair(pair, Judge(published_limits(), own=False), tmp_path, 1)
     assert record.error.startswith("followup: cannot be made: File exists; expected a folder of petbone")
+
+
+def test_a_folder_of_pairs_may_lie_elsewhere(tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "followup").symlink_to(tmp_path / "elsewhere")
+    sweep_pairs(tmp_path, [])
+    assert (tmp_path / "followup").is_dir()
 
 
 @pytest.mark.parametrize(
