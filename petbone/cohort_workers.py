@@ -91,20 +91,33 @@ def local_workers(count: int, memory_gb: float | None) -> Iterator[Client]:
         "memory_limit": 0 if memory_gb is None else int(memory_gb * 1e9),
         "silence_logs": logging.CRITICAL,
     }
-    up = ExitStack()
+    up, client = _begun(settings, place)
     try:
-        try:
-            with _uninterrupted():
-                scratch = up.enter_context(tempfile.TemporaryDirectory(prefix="petbone-"))
-                up.enter_context(dask.config.set(settings))
-                cluster = up.enter_context(LocalCluster(local_directory=scratch, **place))
-                client = up.enter_context(Client(cluster))
-        except (OSError, RuntimeError) as error:
-            raise ResourceError(f"no {count} workers can be begun here: {error}") from error
         yield client
     finally:
         with _uninterrupted():
             up.close()
+
+
+def _begun(settings: dict[str, Any], place: dict[str, Any], again: bool = True) -> tuple[ExitStack, Client]:
+    """A cluster of this machine and what ends it; a worker that dies as it begins is no reason to give up."""
+    up = ExitStack()
+    try:
+        with _uninterrupted():
+            scratch = up.enter_context(tempfile.TemporaryDirectory(prefix="petbone-"))
+            up.enter_context(dask.config.set(settings))
+            cluster = up.enter_context(LocalCluster(local_directory=scratch, **place))
+            return up, up.enter_context(Client(cluster))
+    except (OSError, RuntimeError) as error:
+        with _uninterrupted():
+            up.close()
+        if again:
+            return _begun(settings, place, again=False)
+        raise ResourceError(f"no {place['n_workers']} workers can be begun here: {error}") from error
+    except BaseException:  # Ctrl-C, told of when all had begun
+        with _uninterrupted():
+            up.close()
+        raise
 
 
 @contextmanager
