@@ -29,11 +29,16 @@ class Named:
 
 @dataclass(frozen=True)
 class Headline:
-    """The top of the page. `followed`: patients with two examinations, None where there is no follow-up."""
+    """The top of the page. `followed`: patients with two examinations, None where there is no follow-up.
+
+    `mixed`: patients with a mixed comparison who progressed in none; `unjudged`: how many had no course.
+    """
 
     sentences: tuple[str, ...]
     followed: int | None
     progressed: tuple[Named, ...]
+    mixed: tuple[Named, ...]
+    unjudged: int
     untrusted: tuple[Named, ...]
     to_look_at: tuple[Named, ...]
 
@@ -62,7 +67,15 @@ def headline(
     known)."""
     count = {word: sum(verdict == word for verdict, _ in verdicts.values()) for word in VERDICT_WORDS}
     followed = None if followup is None else int(followup["patient"].nunique())
-    progressed = () if followup is None else tuple(_progressed(followup, verdicts))
+    progressed: tuple[Named, ...] = ()
+    mixed: tuple[Named, ...] = ()
+    unjudged = 0
+    if followup is not None:
+        courses = followup["course"].fillna("not judged")
+        rose = followup["patient"].isin(followup.loc[courses == "progressed", "patient"])
+        progressed = tuple(_named("progressed", followup, verdicts))
+        mixed = tuple(_named("mixed", followup[~rose], verdicts))
+        unjudged = int((courses == "not judged").groupby(followup["patient"]).all().sum())
     named = {
         word: tuple(Named(called(c), link(c), plain(why)) for c, (v, why) in verdicts.items() if v == word)
         for word in ("warn", "bad")
@@ -71,24 +84,27 @@ def headline(
     sentences = [f"{_counted(cases, 'case')}: {len(verdicts)} done{of_patients}, {failed} failed."]
     if verdicts:
         sentences.append(
-            f"Of those done {count['ok']} are to be trusted, {count['warn']} to be looked at, and "
-            f"{count['bad']} not to be trusted."
+            f"By the checks of quality {count['ok']} of those done are to be trusted, {count['warn']} to be "
+            f"looked at, and {count['bad']} not to be trusted."
         )
     if followed:
         sentences.append(
             f"Of {_counted(followed, 'patient')} examined again {len(progressed)} progressed in a comparison "
-            "of two of their examinations."
+            "of two of their examinations"
+            + (f", {len(mixed)} had a mixed one" if mixed else "")
+            + (f", {unjudged} could not be judged" if unjudged else "")
+            + "."
         )
-    return Headline(tuple(sentences), followed, progressed, named["bad"], named["warn"])
+    return Headline(tuple(sentences), followed, progressed, mixed, unjudged, named["bad"], named["warn"])
 
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _progressed(followup: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -> list[Named]:
-    """Patients with a comparison in which they progressed, once each; in each tracer the latest of these."""
-    rows = followup[followup["course"] == "progressed"].sort_values("days", kind="stable")
+def _named(course: str, followup: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -> list[Named]:
+    """Patients with a comparison of this course, once each; in each tracer the latest of these."""
+    rows = followup[followup["course"] == course].sort_values("days", kind="stable")
     latest = rows.groupby(["patient", "tracer"], sort=False).tail(1)
     found = []
     for patient in rows["patient"].loc[rows.index.sort_values()].unique():
