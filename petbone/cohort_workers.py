@@ -142,8 +142,15 @@ def _without_logs() -> Iterator[None]:
 
 
 def refuse_unfit_workers(client: Client, mark: Path) -> None:
-    """Raise InputError unless every worker has one thread, this petbone, and sees the file `mark`."""
-    threads = client.nthreads()
+    """Raise InputError unless every worker has one thread, this petbone, and sees the file `mark`.
+
+    Raises ResourceError where the scheduler is lost.
+    """
+    try:
+        threads = client.nthreads()
+        found = client.run(_what_is_there, str(mark.absolute()), on_error="return")
+    except OSError as error:
+        raise ResourceError(_LOST) from error
     if not threads:
         raise InputError("the scheduler has no worker; start some: dask worker ADDRESS --nthreads 1")
     if max(threads.values()) > 1:
@@ -151,7 +158,6 @@ def refuse_unfit_workers(client: Client, mark: Path) -> None:
             f"a worker has {max(threads.values())} threads and would do as many cases in one process; start "
             "workers with --nthreads 1 (a case uses threads of its own)"
         )
-    found = client.run(_what_is_there, str(mark.absolute()), on_error="return")
     for answer in found.values():
         if isinstance(answer, OSError):  # of connections: this one is gone by now
             continue
@@ -249,6 +255,10 @@ def _run(
             found[n] = record
             on_record(record)
     except OSError as error:  # of connections
+        raise ResourceError(_LOST) from error
+    except RuntimeError as error:  # dask's, of a client that has lost its scheduler
+        if isinstance(error, ResourceError) or client.status == "running":
+            raise
         raise ResourceError(_LOST) from error
     finally:
         if client.status == "running":
