@@ -304,6 +304,14 @@ def test_a_patient_of_mixed_course_is_named_and_so_is_who_cannot_be_judged():
     assert ([one.name for one in top.progressed], [one.name for one in top.mixed]) == (["q"], ["p"])
 
 
+def test_who_progressed_in_between_is_told_with_the_last_examination():
+    later = follow(days=200, case_2="p3", course="regressed")
+    (found,) = headline(3, 0, {}, pd.concat([follow(), later], ignore_index=True)).progressed
+    assert found.why == (
+        "18F-NaF, 100 days after the first: 3 new hotspots; from the first examination to the last: regressed"
+    )
+
+
 def test_a_failed_case_is_neither_trusted_nor_linked_to():
     table = pd.concat([follow(case_1="x"), follow(case_2="x"), follow()], ignore_index=True)
     table = table.assign(rule=[None, None, "PET15"], total_tlu_g_1=1.0, total_tlu_g_2=2.0)

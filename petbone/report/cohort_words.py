@@ -106,10 +106,11 @@ def _named(course: str, followup: pd.DataFrame, verdicts: Mapping[str, tuple[str
     """Patients with a comparison of this course, once each; in each tracer the latest of these."""
     rows = followup[followup["course"] == course].sort_values("days", kind="stable")
     latest = rows.groupby(["patient", "tracer"], sort=False).tail(1)
+    of_last = _course_of_last(followup)
     found = []
     for patient in rows["patient"].loc[rows.index.sort_values()].unique():
         own = latest[latest["patient"] == patient].sort_index().to_dict("records")
-        said = "; ".join(_said(row) for row in own)
+        said = "; ".join(_said(row, of_last.get((patient, row["tracer"]), course)) for row in own)
         cases = dict.fromkeys(row[name] for row in own for name in ("case_1", "case_2"))
         bad = [case for case in cases if verdicts.get(case, ("",))[0] == "bad"]
         doubt = f"{' and '.join(map(called, bad))}: not to be trusted" if bad else ""
@@ -117,10 +118,19 @@ def _named(course: str, followup: pd.DataFrame, verdicts: Mapping[str, tuple[str
     return found
 
 
-def _said(row: Mapping[Any, Any]) -> str:
+def _course_of_last(followup: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """By patient and tracer, what became from the first examination to the last."""
+    rows = followup[followup["against"] == "first"].sort_values("days", kind="stable")
+    last = rows.groupby(["patient", "tracer"], sort=False).tail(1)
+    courses = last["course"].fillna("not judged")
+    return dict(zip(zip(last["patient"], last["tracer"], strict=True), courses, strict=True))
+
+
+def _said(row: Mapping[Any, Any], of_last: str) -> str:
     tracer = TRACER_NAMES.get(str(row["tracer"]), plain(row["tracer"]))
     why = "" if is_missing(row.get("why")) else f": {plain(row['why'])}"
-    return f"{tracer}, {_days(row)}{why}"
+    later = f"; from the first examination to the last: {of_last}" if of_last != row["course"] else ""
+    return f"{tracer}, {_days(row)}{why}{later}"
 
 
 def _days(row: Mapping[Any, Any]) -> str:
