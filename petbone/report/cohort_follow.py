@@ -108,21 +108,28 @@ def _follow_table(rows: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -
         Column("total_verdict", "verdict", digits="text", meaning="by the limits of repeatability"),
         Column("new", "new", digits="whole", meaning="new hotspots"),
         Column("gone", "gone", digits="whole", meaning="hotspots that are gone"),
-        Column("scans", "scans", digits="text", meaning="the worse verdict of the two scans"),
+        Column(
+            "scans",
+            "scans",
+            digits="text",
+            meaning="the worse verdict of the two scans; failed: one has no numbers",
+        ),
     )
     order = {word: n for n, word in enumerate(COURSES)}
     found = []
     for row in rows.to_dict("records"):
         course = "not judged" if is_missing(row["course"]) else str(row["course"])
-        pair = [verdicts.get(str(row[name]), ("",))[0] for name in ("case_1", "case_2")]
-        worst = next((word for word in ("bad", "warn", "ok") if word in pair), "")
+        first, second = (str(row[name]) in verdicts for name in ("case_1", "case_2"))
+        pair = [verdicts.get(str(row[name]), ("failed",))[0] for name in ("case_1", "case_2")]
+        worst = next((word for word in ("failed", "bad", "warn", "ok") if word in pair), "")
+        href = "" if is_missing(row.get("rule")) and not second else compared(row)
         css = f"course-{_COURSE_CSS.get(course, 'unjudged')}"
         cells = (
             Cell(called(row["patient"]), called(row["patient"]), "text case"),
-            Cell(course, str(order.get(course, len(order))), "text", href=compared(row)),
+            Cell(course, str(order.get(course, len(order))), "text", href=href),
             text_cell(row.get("why")),
-            case_cell(row["case_1"]),
-            case_cell(row["case_2"]),
+            case_cell(row["case_1"], done=first),
+            case_cell(row["case_2"], done=second),
             number_cell(row["days"], "whole"),
             number_cell(row["total_tlu_g_1"]),
             number_cell(row["total_tlu_g_2"]),
