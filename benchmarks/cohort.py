@@ -200,7 +200,7 @@ def workers_below(pid: int) -> list[int]:
 
 def kills(options: argparse.Namespace, work: Path) -> list[str]:
     """Each kind of process killed at so many random moments of a run; what is done stays."""
-    make_cohort(work / "patients", options.cases, options.size)
+    make_cohort(work / "patients", options.cases, options.size, visits=2)
     table = work / "patients/patients.csv"
     reference = work / "undisturbed"
     started = time.perf_counter()

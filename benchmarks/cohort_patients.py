@@ -21,7 +21,7 @@ from petbone.volume import Grid, Unit, Volume
 TINY = replace(SMALL, fov_mm=((-140, 140), (-110, 110), (-170, 130)))
 """A pelvis: a case takes a third of a second."""
 BODIES = 8  # made of bodies; the others differ in the noise of their PET
-HEAD = ["case", "ct", "pet", "tracer", "bones", "units", "labels", "patient", "arm"]
+HEAD = ["case", "ct", "pet", "tracer", "bones", "units", "labels", "patient", "date", "arm"]
 TABLES = ("bones", "hotspots", "indices")
 
 
@@ -40,8 +40,13 @@ def spec_of(size: str, seed: int) -> PhantomSpec:
     return replace(spec, tracers=("naf",))
 
 
-def make_cohort(folder: Path, count: int, size: str, broken_every: int = 0) -> dict[str, Broken]:
-    """Files and ``patients.csv`` of `count` cases; what is wrong with every so many of them, by names."""
+def make_cohort(
+    folder: Path, count: int, size: str, broken_every: int = 0, visits: int = 1
+) -> dict[str, Broken]:
+    """Files and ``patients.csv`` of `count` cases; what is wrong with every so many of them, by names.
+
+    So many `visits` in turn are of one patient.
+    """
     bodies = [make_patient(spec_of(size, seed)) for seed in range(min(BODIES, count))]
     rows, broken = [], {}
     for n in range(count):
@@ -64,7 +69,8 @@ def make_cohort(folder: Path, count: int, size: str, broken_every: int = 0) -> d
             "tracer": "naf",
             "units": "suv",
         }
-        row |= {"labels": "", "patient": f"P{n // 2}", "arm": "AB"[n % 2]}
+        row |= {"labels": "", "patient": f"P{n // visits}", "arm": "AB"[n // visits % 2]}
+        row["date"] = f"2024-{1 + n % visits:02}-15"
         if broken_every and n % broken_every == broken_every - 1:
             kind = KINDS[len(broken) % len(KINDS)]
             kind.spoil(row, folder)
@@ -162,8 +168,8 @@ def unwhole(output: Path, cases: list[str]) -> list[str]:
     found = sorted(path.name for path in (output / "cases").iterdir())
     if found != sorted(cases):
         wrong.append(f"folders: {set(found) ^ set(cases)}")
-    for case in found:
-        folder = output / "cases" / case
+    for folder in [output / "cases" / case for case in found] + list(output.glob("followup/*/*")):
+        case = folder.relative_to(output)
         told = json.loads((folder / "cohort.json").read_text(encoding="utf-8"))["files"]
         there = {path.name for path in folder.iterdir()} - {"cohort.json"}
         if there != set(told):

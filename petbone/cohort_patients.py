@@ -56,7 +56,12 @@ _REGION = (
 _NEXT = (
     Column("next_case", "text", "", "the patient's second examination in the tracer"),
     Column("next_days", "whole", "d", "days from the first to the second examination in the tracer"),
-    Column("next_total_tlu_ratio", "number", "", "total lesion uptake of the second over that of the first"),
+    Column(
+        "next_total_tlu_ratio",
+        "number",
+        "",
+        "total_tlu_ratio of followup.csv: the second over the first, at places that both dates saw",
+    ),
     Column("next_course", "text", "", "course from the first to the second, as in followup.csv"),
 )
 _OF_NEXT = {"next_days": "days", "next_total_tlu_ratio": "total_tlu_ratio", "next_course": "course"}

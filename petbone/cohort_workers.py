@@ -91,20 +91,33 @@ def local_workers(count: int, memory_gb: float | None) -> Iterator[Client]:
         "memory_limit": 0 if memory_gb is None else int(memory_gb * 1e9),
         "silence_logs": logging.CRITICAL,
     }
-    up = ExitStack()
+    up, client = _begun(settings, place)
     try:
-        try:
-            with _uninterrupted():
-                scratch = up.enter_context(tempfile.TemporaryDirectory(prefix="petbone-"))
-                up.enter_context(dask.config.set(settings))
-                cluster = up.enter_context(LocalCluster(local_directory=scratch, **place))
-                client = up.enter_context(Client(cluster))
-        except (OSError, RuntimeError) as error:
-            raise ResourceError(f"no {count} workers can be begun here: {error}") from error
         yield client
     finally:
         with _uninterrupted():
             up.close()
+
+
+def _begun(settings: dict[str, Any], place: dict[str, Any], again: bool = True) -> tuple[ExitStack, Client]:
+    """A cluster of this machine and what ends it; a worker that dies as it begins is no reason to give up."""
+    up = ExitStack()
+    try:
+        with _uninterrupted():
+            scratch = up.enter_context(tempfile.TemporaryDirectory(prefix="petbone-"))
+            up.enter_context(dask.config.set(settings))
+            cluster = up.enter_context(LocalCluster(local_directory=scratch, **place))
+            return up, up.enter_context(Client(cluster))
+    except (OSError, RuntimeError) as error:
+        with _uninterrupted():
+            up.close()
+        if again:
+            return _begun(settings, place, again=False)
+        raise ResourceError(f"no {place['n_workers']} workers can be begun here: {error}") from error
+    except BaseException:  # Ctrl-C, told of when all had begun
+        with _uninterrupted():
+            up.close()
+        raise
 
 
 @contextmanager
@@ -142,8 +155,15 @@ def _without_logs() -> Iterator[None]:
 
 
 def refuse_unfit_workers(client: Client, mark: Path) -> None:
-    """Raise InputError unless every worker has one thread, this petbone, and sees the file `mark`."""
-    threads = client.nthreads()
+    """Raise InputError unless every worker has one thread, this petbone, and sees the file `mark`.
+
+    Raises ResourceError where the scheduler is lost.
+    """
+    try:
+        threads = client.nthreads()
+        found = client.run(_what_is_there, str(mark.absolute()), on_error="return")
+    except OSError as error:
+        raise ResourceError(_LOST) from error
     if not threads:
         raise InputError("the scheduler has no worker; start some: dask worker ADDRESS --nthreads 1")
     if max(threads.values()) > 1:
@@ -151,7 +171,6 @@ def refuse_unfit_workers(client: Client, mark: Path) -> None:
             f"a worker has {max(threads.values())} threads and would do as many cases in one process; start "
             "workers with --nthreads 1 (a case uses threads of its own)"
         )
-    found = client.run(_what_is_there, str(mark.absolute()), on_error="return")
     for answer in found.values():
         if isinstance(answer, OSError):  # of connections: this one is gone by now
             continue
@@ -249,6 +268,10 @@ def _run(
             found[n] = record
             on_record(record)
     except OSError as error:  # of connections
+        raise ResourceError(_LOST) from error
+    except RuntimeError as error:  # dask's, of a client that has lost its scheduler
+        if isinstance(error, ResourceError) or client.status == "running":
+            raise
         raise ResourceError(_LOST) from error
     finally:
         if client.status == "running":

@@ -18,6 +18,7 @@ import pandas as pd
 
 from petbone.anatomy import BONES, SKELETON_49, STANDARD_VOLUME_ML
 from petbone.burden import BONE_COLUMNS
+from petbone.cohort_followup import course
 from petbone.cohort_page import write_page
 from petbone.cohort_quality import CaseFacts, checks_of, judged_together, software_of
 from petbone.cohort_review import AGREEMENT, CONCORDANCE, QUALITY
@@ -240,25 +241,19 @@ class MadeUp:
         said = verdict(ratio, limits)
         fresh = tables[1]["hotspot_count"].fillna(0).gt(0) & ~tables[0]["hotspot_count"].fillna(0).gt(0)
         new = int(min(fresh.sum(), max(0, count[1] - count[0])))
-        course, why = "unchanged", "no two new hotspots, and the total uptake is within its limits"
-        if new >= 2:
-            course, why = "progressed", f"{new} new hotspots (two or more: PCWG3)"
-        elif said == "up":
-            course, why = "progressed", f"total uptake × {ratio:.2f}, past its limits 0.70 to 1.44"
-        elif said == "down":
-            course, why = "regressed", f"total uptake × {ratio:.2f}, past its limits 0.70 to 1.44"
-        if not uptake[0] and not uptake[1]:
-            course, why = "not judged", "no hotspot at either date"
+        told = {"new": new, "new_crossed": 0, "unseen": 0, "count_1": count[0], "count_2": count[1]}
+        told |= {"total_verdict": said, "total_tlu_ratio": ratio, "total_limits": "0.70-1.44"}
+        how, why = course(told)
         self.followup.append(
             {"patient": patient, "tracer": "naf", "case_1": before[0], "case_2": now[0]}
             | {"days": now[2] - before[2], "against": "first" if of_first else "previous"}
             | {"total_tlu_g_1": uptake[0], "total_tlu_g_2": uptake[1], "total_tlu_ratio": ratio}
             | {
-                "total_limits": "0.70 to 1.44",
+                "total_limits": "0.70-1.44",
                 "total_verdict": said,
                 "new": new,
                 "gone": max(0, count[0] - count[1]),
-                "course": course,
+                "course": how,
                 "why": why,
             }
         )

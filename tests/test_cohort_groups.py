@@ -14,7 +14,7 @@ import pytest
 from cohort_fixtures import HEAD, line, write_scans, write_table
 from petbone.anatomy import BONES
 from petbone.cohort import opened
-from petbone.cohort_case import Networks, Record, do_case
+from petbone.cohort_case import Networks, Record, do_case, run_in
 from petbone.cohort_groups import BONE_MEASURES, MOST_GROUPS, compared_by, write_comparisons
 from petbone.cohort_results import write_cohort
 from petbone.cohort_table import CohortRow, CohortTable, read_cohort
@@ -293,7 +293,7 @@ def test_groups_redo_no_case_and_leave_no_old_comparisons(tmp_path):
 
     def run(table: CohortTable) -> str:
         with opened(tmp_path / "out") as cases:
-            records = [do_case(one, options, cases, Networks().load) for one in table.rows]
+            records = [do_case(one, options, cases, Networks().load, run_in(cases)) for one in table.rows]
             write_cohort(table, records, {}, tmp_path / "out")
         return " ".join(record.state for record in records)
 

@@ -16,6 +16,7 @@ import pytest
 from distributed import Client
 
 from cohort_fixtures import dask_processes, line, rows, write_scans, write_table
+from petbone import cohort_workers
 from petbone.cohort import LOCK, cohort_of, opened
 from petbone.cohort_case import DONE, Networks, do_case, run_in
 from petbone.cohort_results import write_cohort
@@ -263,3 +264,25 @@ def test_a_long_name_of_many_bytes_is_done_anew(scans, client, tmp_path):
         assert record.state == "done", record.error
     assert json.loads((cases / case / DONE).read_text())["files"]
     assert (tmp_path / "out" / LOCK).exists()
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_workers_that_die_as_they_begin_are_begun_once_more(monkeypatch, failures):
+    begun = cohort_workers.LocalCluster
+    left = [RuntimeError("Nanny failed to start.")] * failures
+
+    def dying(**place):
+        if left:
+            raise left.pop()
+        return begun(**place)
+
+    monkeypatch.setattr(cohort_workers, "LocalCluster", dying)
+    if failures == 1:
+        with local_workers(1, None) as client:
+            assert client.submit(abs, -2).result() == 2
+    else:
+        with (
+            pytest.raises(ResourceError, match="no 1 workers can be begun here: Nanny failed"),
+            local_workers(1, None),
+        ):
+            pass

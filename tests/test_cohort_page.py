@@ -81,8 +81,10 @@ def test_the_top_says_who_progressed_and_which_scans_not_to_trust(made_up, page)
     followup = pd.read_parquet(made_up / "followup.parquet")
     progressed = set(followup.loc[followup["course"] == "progressed", "patient"])
     assert len(progressed) > 5
-    said = page.sections["Who progressed"]
+    said, _, mixed = page.sections["Who progressed"].partition("Mixed")
     assert set(re.findall(r"P\d{3}(?!-)", said)) == progressed
+    also = set(followup.loc[followup["course"] == "mixed", "patient"]) - progressed
+    assert set(re.findall(r"P\d{3}(?!-)", mixed)) == also
     quality = pd.read_parquet(made_up / "quality.parquet")
     last = quality[quality["check"] == "overall"].set_index("case")
     bad = set(last.index[last["verdict"] == "bad"])
@@ -252,7 +254,8 @@ def test_a_patient_progressed_by_a_scan_not_to_be_trusted_is_said_so():
     top = headline(3, 1, verdicts, follow())
     assert top.sentences == (
         "3 cases: 2 done, 1 failed.",
-        "Of those done 1 are to be trusted, 0 to be looked at, and 1 not to be trusted.",
+        "By the checks of quality 1 of those done are to be trusted, 0 to be looked at, and 1 not to be "
+        "trusted.",
         "Of 1 patient examined again 1 progressed in a comparison of two of their examinations.",
     )
     (found,) = top.progressed
@@ -281,17 +284,58 @@ def test_a_comparison_has_a_page_where_it_was_made():
     assert found == "followup/a%2F%C3%A4/b%20c/compare.html"
 
 
-def test_nothing_leads_to_a_case_that_failed():
-    uptake = {"total_tlu_g_1": 1.0, "total_tlu_g_2": 2.0}
-    (section,) = follow_sections(follow(rule="PET15", **uptake), {"p1": ("ok", ""), "p2": ("ok", "")})
-    assert [cell.href for cell in section.table.rows[0].cells if cell.href] == [
-        "followup/p1/p2/compare.html", "cases/p1/report.html", "cases/p2/report.html",
-    ]  # fmt: skip
-    none = dict.fromkeys(uptake)
-    lost = follow(course="not judged", why="case p2 failed", rule=None, **none)
-    (section,) = follow_sections(lost, {"p1": ("ok", "")})
-    assert [cell.href for cell in section.table.rows[0].cells if cell.href] == ["cases/p1/report.html"]
-    assert {"p1", "p2"} <= {cell.text for cell in section.table.rows[0].cells}
+def test_a_patient_of_mixed_course_is_named_and_so_is_who_cannot_be_judged():
+    table = pd.concat(
+        [
+            follow(course="mixed"),
+            follow(patient="q"),
+            follow(patient="q", course="mixed", against="previous"),
+            follow(patient="r", course="not judged"),
+            follow(patient="s", course="not judged"),
+            follow(patient="s", tracer="choline", course="unchanged"),
+        ],
+        ignore_index=True,
+    )
+    top = headline(8, 0, {}, table)
+    assert top.sentences[-1] == (
+        "Of 4 patients examined again 1 progressed in a comparison of two of their examinations, "
+        "1 had a mixed one, 1 could not be judged."
+    )
+    assert ([one.name for one in top.progressed], [one.name for one in top.mixed]) == (["q"], ["p"])
+
+
+def test_who_progressed_in_between_is_told_with_the_last_examination():
+    later = follow(days=200, case_2="p3", course="regressed")
+    (found,) = headline(3, 0, {}, pd.concat([follow(), later], ignore_index=True)).progressed
+    assert found.why == (
+        "18F-NaF, 100 days after the first: 3 new hotspots; from the first examination to the last: regressed"
+    )
+
+
+def test_a_failed_case_is_neither_trusted_nor_linked_to():
+    table = pd.concat([follow(case_1="x"), follow(case_2="x"), follow()], ignore_index=True)
+    table = table.assign(rule=[None, None, "PET15"], total_tlu_g_1=1.0, total_tlu_g_2=2.0)
+    (section,) = follow_sections(table, dict.fromkeys(("p1", "p2"), ("ok", "")))
+    columns = [column.name for column in section.table.columns]
+    told = [dict(zip(columns, row.cells, strict=True)) for row in section.table.rows]
+    assert [row["scans"].text for row in told] == ["failed", "failed", "trust"]
+    own = ["cases/p1/report.html", "cases/p2/report.html"]
+    assert [[row[name].href for name in ("course", "case_1", "case_2")] for row in told] == [
+        [own[1], "", own[1]],
+        ["", own[0], ""],
+        ["followup/p1/p2/compare.html", *own],
+    ]
+
+
+def test_a_case_without_a_patients_name_is_a_patient(made_up):
+    given = tables(made_up)
+    overall = given.quality[given.quality["check"] == "overall"]
+    patients = overall["patient"].nunique()
+    once = overall["patient"].value_counts()
+    nameless = given.quality["patient"].isin(once.index[once == 1][:2])
+    for nothing in ("", None):
+        less = given.quality.assign(patient=given.quality["patient"].mask(nameless, nothing))
+        assert f"done ({patients} patients)" in render(replace(given, quality=less), {})
 
 
 def test_every_bone_has_an_outline_and_right_is_right():

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from cohort_fixtures import HEAD, line, write_scans, write_table
 from petbone.cohort import opened
-from petbone.cohort_case import Networks, Record, do_case
+from petbone.cohort_case import Networks, Record, do_case, run_in
 from petbone.cohort_groups import compared_by
 from petbone.cohort_patients import (
     REGIONS,
@@ -223,7 +223,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = compared_by(read_cohort(path, ground / "cohort"), ["arm"])
     options = CaseOptions(processes=1)
     with opened(ground / "cohort") as cases:
-        records = [do_case(one, options, cases, Networks().load) for one in table.rows]
+        records = [do_case(one, options, cases, Networks().load, run_in(cases)) for one in table.rows]
         write_cohort(table, records, {}, ground / "cohort")
     months, dead = (5, 12, 7, 30, 9, 24, 14, 31), (1, 1, 1, 0, 1, 1, 0, 1)
     times = [f"00{n},{months[n]},{dead[n]}" for n in range(8)]

@@ -52,8 +52,7 @@ def render(cohort: CohortTables, provenance: Mapping[str, Any]) -> str:
     lost = int(provenance.get("failed", len(failed)))
     total = int(provenance.get("cases", len(verdicts) + lost))
     tracers = list(dict.fromkeys(cohort.indices["tracer"]))
-    patients = cohort.quality["patient"].nunique() if "patient" in cohort.quality else 0
-    top = headline(total, lost, verdicts, _filled_table(cohort.followup), int(patients))
+    top = headline(total, lost, verdicts, _filled_table(cohort.followup), _patients(cohort.quality))
     grouped = dict(cohort.groups or {})
     hidden = ("provenance_sha256", "compared_sha256", "columns_kept", "notes")
     return (
@@ -88,6 +87,14 @@ def render(cohort: CohortTables, provenance: Mapping[str, Any]) -> str:
 
 def _filled_table(table: pd.DataFrame | None) -> pd.DataFrame | None:
     return None if table is None or table.empty else table
+
+
+def _patients(quality: pd.DataFrame) -> int:
+    """How many patients the cases done are of; a case whose patient is not named is one of its own."""
+    if "patient" not in quality:
+        return 0
+    names = quality.loc[quality["check"] == OVERALL, "patient"].replace("", None)
+    return int(names.nunique() + names.isna().sum())
 
 
 def _verdicts(quality: pd.DataFrame) -> dict[str, tuple[str, str]]:

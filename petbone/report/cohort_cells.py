@@ -9,9 +9,9 @@ from petbone.report.privacy import plain
 from petbone.report.tables import GAP, Cell, called, is_missing, shown
 
 
-def case_cell(case: object, css: str = "text case") -> Cell:
-    """The name of a case that leads to its page."""
-    return Cell(called(case), called(case), css, href=link(case))
+def case_cell(case: object, css: str = "text case", done: bool = True) -> Cell:
+    """The name of a case that leads to its page; of one that is not `done` the name alone."""
+    return Cell(called(case), called(case), css, href=link(case) if done else "")
 
 
 def text_cell(value: object, css: str = "text") -> Cell:
@@ -27,9 +27,9 @@ def number_cell(value: Any, digits: int | str = "three", css: str = "num") -> Ce
 
 
 def verdict_cell(verdict: str) -> Cell:
-    """Trust, look or do not trust; sorted from the worst."""
-    place = {"bad": "0", "warn": "1", "ok": "2"}.get(verdict, "3")
-    return Cell(VERDICT_WORDS.get(verdict, GAP), place, f"text tag {verdict}")
+    """Trust, look, do not trust, or failed; sorted from the worst."""
+    place = {"failed": "0", "bad": "1", "warn": "2", "ok": "3"}.get(verdict, "4")
+    return Cell(VERDICT_WORDS.get(verdict, verdict or GAP), place, f"text tag {verdict}")
 
 
 def is_of_another(note: object) -> bool:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -95,16 +94,6 @@ def _falls(rows: pd.DataFrame) -> tuple[list[Fall], int]:
     return falls, undrawn
 
 
-def _case(case: object, verdicts: Mapping[str, Any]) -> Cell:
-    """A case that failed has no page, or one of an earlier run."""
-    return case_cell(case) if str(case) in verdicts else Cell(called(case), called(case), "text case")
-
-
-def _page_of(row: Mapping[Any, Any], verdicts: Mapping[str, Any]) -> str:
-    """Where the page of two dates lies, or that of the later case; empty where there is none."""
-    return "" if is_missing(row.get("rule")) and str(row["case_2"]) not in verdicts else compared(row)
-
-
 def _follow_table(rows: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -> Table:
     columns = (
         Column("patient", "patient", digits="text", meaning="the patient"),
@@ -119,20 +108,28 @@ def _follow_table(rows: pd.DataFrame, verdicts: Mapping[str, tuple[str, str]]) -
         Column("total_verdict", "verdict", digits="text", meaning="by the limits of repeatability"),
         Column("new", "new", digits="whole", meaning="new hotspots"),
         Column("gone", "gone", digits="whole", meaning="hotspots that are gone"),
-        Column("scans", "scans", digits="text", meaning="the worse verdict of the two scans"),
+        Column(
+            "scans",
+            "scans",
+            digits="text",
+            meaning="the worse verdict of the two scans; failed: one has no numbers",
+        ),
     )
     order = {word: n for n, word in enumerate(COURSES)}
     found = []
     for row in rows.to_dict("records"):
         course = "not judged" if is_missing(row["course"]) else str(row["course"])
-        pair = [verdicts.get(str(row[name]), ("",))[0] for name in ("case_1", "case_2")]
-        worst = next((word for word in ("bad", "warn", "ok") if word in pair), "")
+        first, second = (str(row[name]) in verdicts for name in ("case_1", "case_2"))
+        pair = [verdicts.get(str(row[name]), ("failed",))[0] for name in ("case_1", "case_2")]
+        worst = next((word for word in ("failed", "bad", "warn", "ok") if word in pair), "")
+        href = "" if is_missing(row.get("rule")) and not second else compared(row)
         css = f"course-{_COURSE_CSS.get(course, 'unjudged')}"
         cells = (
             Cell(called(row["patient"]), called(row["patient"]), "text case"),
-            Cell(course, str(order.get(course, len(order))), "text", href=_page_of(row, verdicts)),
+            Cell(course, str(order.get(course, len(order))), "text", href=href),
             text_cell(row.get("why")),
-            *(_case(row[name], verdicts) for name in ("case_1", "case_2")),
+            case_cell(row["case_1"], done=first),
+            case_cell(row["case_2"], done=second),
             number_cell(row["days"], "whole"),
             number_cell(row["total_tlu_g_1"]),
             number_cell(row["total_tlu_g_2"]),

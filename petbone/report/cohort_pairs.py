@@ -30,6 +30,7 @@ class PairSection:
     ]  # title; css, words, percent, number
     charts: tuple[BoxChart, ...]
     bones: Table
+    in_two_rows: int  # of the cases, those of two rows of the user's table; `bones` is without them
 
 
 def pair_sections(agreement: pd.DataFrame, concordance: pd.DataFrame) -> list[PairSection]:
@@ -117,6 +118,7 @@ def _pair(
         ),
         tuple(charts),
         _pair_bones(of_pair, tracers),
+        int(rows["case"].nunique() - rows.loc[rows["case"].isin(of_pair["case"]), "case"].nunique()),
     )
 
 
@@ -130,7 +132,7 @@ def _parts(counts: Mapping[str, float], words: Mapping[str, str]) -> tuple[tuple
 
 
 def _pair_bones(rows: pd.DataFrame, tracers: tuple[str, str]) -> Table:
-    """By bone, in how many patients which tracer has a hotspot in it."""
+    """By bone, in how many cases which tracer has a hotspot in it."""
     kinds = {"all": "both", tracers[0]: "first", tracers[1]: "second", "none": "neither"}
     known = rows[rows["concordance"].notna()]
     counts = pd.crosstab(known["name"], known["concordance"].map(kinds)).reindex(columns=list(kinds.values()))
@@ -140,7 +142,7 @@ def _pair_bones(rows: pd.DataFrame, tracers: tuple[str, str]) -> Table:
     names = [TRACER_NAMES.get(tracer, plain(tracer)) for tracer in tracers]
     columns = (
         Column("name", "bone", digits="text", meaning="name of the bone"),
-        Column("n", "patients", digits="whole", meaning="patients in whom both saw and searched it"),
+        Column("n", "cases", digits="whole", meaning="cases in which both saw and searched it"),
         Column("both", "both", digits="whole", meaning="a hotspot in both tracers"),
         Column("first", f"{names[0]} only", digits="whole", meaning="a hotspot in the first tracer only"),
         Column("second", f"{names[1]} only", digits="whole", meaning="a hotspot in the second tracer only"),
