@@ -8,7 +8,6 @@ as in a cohort, it is done in place.
 
 from __future__ import annotations
 
-import mmap
 import os
 import pickle
 import signal
@@ -18,13 +17,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 
 HAS_FORK = sys.platform == "linux"
-LARGE_BYTES = 1 << 20
-"""Larger arrays of a result are not sent through a pipe, which would copy them twice."""
 
 
 def beside(
@@ -34,8 +31,8 @@ def beside(
 
     `work` changes nothing but what it returns, which can be pickled. What is not finished at the end of the
     body is given up. Should its process be killed, the work is done here. With `processes` 1 nothing goes on
-    beside: the work is done here, when its result is asked for. `nice` (0 to 19): how far it
-    lets others go first, where there are more than cores; for short work whose result is asked for last.
+    beside: the work is done here, when its result is asked for. `nice` (0 to 19): how far it lets others go
+    first, where there are more than cores; for short work whose result is asked for last.
     """
     if processes == 1:
         return nullcontext(cache(work))
@@ -51,13 +48,12 @@ def _in_a_thread(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
 @contextmanager
 def _in_a_process(work: Callable[[], T], nice: int) -> Iterator[Callable[[], T]]:
     ours, theirs = os.pipe()
-    large = os.memfd_create("petbone")
     with warnings.catch_warnings():
         # Python warns of forks beside threads. The child computes and leaves, and takes no lock of theirs.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
-        _compute(work, theirs, large, nice)
+        _compute(work, theirs, nice)
     os.close(theirs)
     found: list[T] = []
 
@@ -65,7 +61,7 @@ def _in_a_process(work: Callable[[], T], nice: int) -> Iterator[Callable[[], T]]
         if not found:
             with os.fdopen(ours, "rb", closefd=False) as answers:
                 answer = answers.read()
-            value, error = _received(answer, large) if answer else (work(), None)  # no answer: killed
+            value, error = pickle.loads(answer) if answer else (work(), None)  # no answer: killed
             if error is not None:
                 raise error
             found.append(value)
@@ -75,50 +71,20 @@ def _in_a_process(work: Callable[[], T], nice: int) -> Iterator[Callable[[], T]]
         yield result
     finally:
         os.close(ours)
-        os.close(large)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
 
-def _compute(work: Callable[[], object], theirs: int, large: int, nice: int) -> NoReturn:
+def _compute(work: Callable[[], object], theirs: int, nice: int) -> NoReturn:
     """The life of the child."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C our maker hears, and ends us
         os.nice(nice)
         try:
-            answer = _handed_over((work(), None), large)
+            answer = pickle.dumps((work(), None))
         except Exception as error:
-            answer = _handed_over((None, error), large)
+            answer = pickle.dumps((None, error))
         with os.fdopen(theirs, "wb") as answers:
             answers.write(answer)
     finally:
         os._exit(0)
-
-
-def _handed_over(answer: object, large: int) -> bytes:
-    """What goes through the pipe; large arrays go into memory that both processes see, page by page."""
-    ends = [0]
-
-    def aside(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < LARGE_BYTES:
-            return True  # it stays in the pickle
-        start = -(-ends[-1] // mmap.PAGESIZE) * mmap.PAGESIZE
-        written = 0
-        while written < raw.nbytes:
-            written += os.pwrite(large, raw[written:], start + written)
-        ends.extend((start, start + raw.nbytes))
-        return False
-
-    pickled = pickle.dumps(answer, 5, buffer_callback=aside)
-    return pickle.dumps((pickled, ends[1:]))
-
-
-def _received(answer: bytes, large: int) -> Any:
-    """What `_handed_over` was given; its large arrays stay where they are."""
-    pickled, ends = pickle.loads(answer)
-    if not ends:
-        return pickle.loads(pickled)
-    shared = memoryview(mmap.mmap(large, ends[-1]))
-    arrays = [shared[start:end] for start, end in zip(ends[::2], ends[1::2], strict=True)]
-    return pickle.loads(pickled, buffers=arrays)

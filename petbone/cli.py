@@ -51,6 +51,10 @@ GARBAGE_OBJECTS = 100_000
 """New objects after which Python looks for cycles to free. With its usual 700 it looks hundreds of times as
 packages are imported, whose objects all stay."""
 
+TURN_S = 0.0001
+"""How long Python lets one thread go on before another gets its turn. Its usual 5 ms, at every half megabyte
+that a thread unpacks, would keep files from being read while packages are imported."""
+
 app = typer.Typer(
     name="petbone",
     help="How much of the skeleton is tumour: PET/CT measured bone by bone.",
@@ -472,6 +476,7 @@ def main() -> None:
     from petbone.errors import InputError, ResourceError, UsageError
 
     gc.set_threshold(GARBAGE_OBJECTS)
+    sys.setswitchinterval(TURN_S)
     try:
         app()
     except UsageError as error:

@@ -70,8 +70,7 @@ def run_case(
     every = (files,) if files.second is None else (files, files.second)
     with ExitStack() as started:
         with steps("read"):
-            # A CT is read in a process of its own, since a thread waits for Python's lock at every turn; it
-            # is not needed at once. Where a process is forked no thread should have begun.
+            # The CT is the largest, and not needed at once.
             cts = [started.enter_context(_reading_ct(one, options.processes)) for one in every]
             with ThreadPoolExecutor() as pool:
                 reading = [_reading(one, pool) for one in every]
@@ -91,7 +90,7 @@ Scans = tuple[Callable[[], Scan | None], Scan | None, list[Scan]]
 def _reading_ct(files: CaseFiles, processes: int) -> AbstractContextManager[Callable[[], Scan | None]]:
     if files.ct is None:
         return nullcontext(lambda: None)
-    return beside(partial(read_ct, files.ct, files.ct_series), processes=processes)
+    return beside(partial(read_ct, files.ct, files.ct_series), fork=False, processes=processes)
 
 
 def _reading(files: CaseFiles, pool: ThreadPoolExecutor) -> Callable[[], tuple[Scan | None, list[Scan]]]:
