@@ -73,7 +73,7 @@ def left_behind(output: Path) -> list[Path]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 1.0, 2.0, 3.0])
 def test_an_interrupt_at_any_moment_is_one_line(scans, tmp_path, seconds):
     table = write_table(scans / "moments.csv", *(line(f"c{n}", f"s{n % 2}") for n in range(30)))
     running = begun(table, tmp_path / "out", "--workers", "2", "--quiet")
