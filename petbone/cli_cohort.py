@@ -108,6 +108,11 @@ def cohort(
     judge = Judge(read_limits(limits), limits is not None)
     with shown_cases(len(found.rows), bar=not quiet and sys.stderr.isatty(), verbose=verbose) as show:
         records = cohort_of(found, options, output, (workers, scheduler), show, judge)
+    _tell(records, output, quiet)
+
+
+def _tell(records: list[Record], output: Path, quiet: bool) -> None:
+    """What became of the cases. Raises ResourceError, or Exit with 5, where some failed."""
     failed = [record for record in records if record.state == "failed"]
     for record in failed:
         beside = f" with {record.against}" if record.against else ""

@@ -90,11 +90,13 @@ def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load, run: 
 
 
 def failed(record: Record, error: Exception) -> Record:
-    """The record of what failed, and whether for the machine."""
+    """The record of what failed, and whether for a machine too small: not, where it may not be written to."""
+    room = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+    other_reason = any(reason.errno not in room for reason in _of_the_system(error))
     return replace(
         record,
         disk_full=is_full(error),
-        too_small=isinstance(error, ResourceError) or _is_memory(error),
+        too_small=_is_memory(error) or (isinstance(error, ResourceError) and not other_reason),
         needed_gb=getattr(error, "needed_gb", None),
     )
 
@@ -229,11 +231,15 @@ def sha256_of(path: Path) -> str:
 
 def is_full(error: BaseException | None) -> bool:
     """True where the reason of an error, or the reason of that, is a disk without room."""
+    return any(reason.errno in (errno.ENOSPC, errno.EDQUOT) for reason in _of_the_system(error))
+
+
+def _of_the_system(error: BaseException | None) -> Iterator[OSError]:
+    """An error, its reason, and the reason of that, as far as the system told them."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
+        if isinstance(error, OSError):
+            yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 def _is_memory(error: Exception) -> bool:

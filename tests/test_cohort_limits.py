@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from distributed import Client
 from cohort_fixtures import dask_processes, line, rows, write_scans, write_table
 from petbone import cohort_workers
 from petbone.cohort import LOCK, cohort_of, opened
-from petbone.cohort_case import DONE, Networks, do_case, run_in
+from petbone.cohort_case import DONE, Networks, Record, do_case, failed, run_in
 from petbone.cohort_results import write_cohort
 from petbone.cohort_table import read_cohort
 from petbone.cohort_workers import local_workers, run_cases
@@ -286,3 +287,19 @@ def test_workers_that_die_as_they_begin_are_begun_once_more(monkeypatch, failure
             local_workers(1, None),
         ):
             pass
+
+
+@pytest.mark.parametrize(
+    ("reason", "too_small", "full"),
+    [(errno.ENOSPC, True, True), (errno.EACCES, False, False), (errno.EIO, False, False)],
+)
+def test_only_a_machine_too_small_is_called_so(reason, too_small, full):
+    try:
+        try:
+            raise OSError(reason, os.strerror(reason))
+        except OSError as error:
+            raise ResourceError("the results cannot be written") from error
+    except ResourceError as error:
+        told = failed(Record("c", "failed"), error)
+    assert (told.too_small, told.disk_full) == (too_small, full)
+    assert failed(Record("c", "failed"), ResourceError("a CT needs 9.0 GB", 9.0)).too_small

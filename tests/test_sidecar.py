@@ -400,3 +400,12 @@ def test_nuclides(text: str, nuclide: str | None) -> None:
 )
 def test_tracers(text: str, tracer: str | None) -> None:
     assert tracer_of(text) == tracer
+
+
+def test_a_mask_is_no_pet_whatever_is_said_of_its_units(tmp_path: Path):
+    path = tmp_path / "tumour.nii.gz"
+    mask = (np.indices(GRID.shape).sum(axis=0) % 2).astype(np.uint8)
+    write_nifti(Volume(mask, GRID, Unit.LABEL), path)
+    for units in (None, "suv", "bqml"):
+        said = refused(lambda units=units: read_pet(path, PetOptions(units=units)))
+        assert "every value is 0 or 1, as in a mask" in said

@@ -34,8 +34,10 @@ def word_on_image(path: Path, image: Image, options: PetOptions) -> PetWord:
 
     Without --sidecar and --units a BIDS sidecar beside the image (the same name, .json) is taken, and said.
 
-    Raises InputError naming what is missing, or the options that would help.
+    Raises InputError for a mask, else naming what is missing, or the options that would help.
     """
+    if image.whole_numbers and image.low >= 0 and image.high <= 1:
+        raise InputError(f"{path}: every value is 0 or 1, as in a mask; expected a PET")
     if options.sidecar is not None:
         return _from_sidecar(Path(options.sidecar), options)
     if options.units is None and (beside := _sidecar_beside(path)):
