@@ -357,6 +357,7 @@ def little_memory(work: Path, table: Path) -> list[str]:
         row |= {name: str(table.parent / row[name]) for name in ("ct", "pet", "bones")}
     network, mask = rows_of(work / "heavy/patients.csv")
     network["bones"] = ""
+    network["patient"], mask["patient"] = "network", "mask"
     head = list(network)
     path = work / "heavy/patients.csv"
     lines = [
