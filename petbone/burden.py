@@ -221,15 +221,18 @@ def hotspot_table(
     inside = inside[np.argsort(number[inside], kind="stable")]
     starts = np.searchsorted(number[inside], np.arange(1, int(hotspots.data.max(initial=0)) + 2))
     shares = _shares(occupied, hotspots, searched)
+    parts = [inside[start:stop] for start, stop in zip(starts[:-1], starts[1:], strict=True)]
+    cores = [np.flatnonzero(core(fraction[part])) for part in parts]
+    spots = [voxel[part[counts]] for part, counts in zip(parts, cores, strict=True)]
+    # The spheres of all hotspots at once: one by one, most of the time would go to small arrays.
+    every, ends = np.concatenate([voxel[:0], *spots]), np.cumsum([spot.size for spot in spots])[:-1]
     spheres = Spheres(suv, occupied.voxel)
+    ibsi, eanm = (np.split(spheres.means(every, r), ends) for r in (IBSI_RADIUS_MM, EANM_RADIUS_MM))
     rows = []
-    for n, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True), start=1):
-        part = inside[start:stop]
+    for n, (part, counts, spot) in enumerate(zip(parts, cores, spots, strict=True), start=1):
         value = values[voxel[part]].astype(np.float64)
         full = fraction[part]
-        counts = np.flatnonzero(core(full))
-        spot = voxel[part[counts]]
-        peaks = spheres.means(spot, IBSI_RADIUS_MM)
+        peaks = ibsi[n - 1]
         hottest = np.flatnonzero(value[counts] == value[counts].max())
         at = hottest[peaks[hottest].argmax()]
         x, y, z = suv.grid.mm(np.unravel_index(spot[at], suv.grid.shape))
@@ -257,7 +260,7 @@ def hotspot_table(
                 "z_mm": float(z),
                 "hu_mean": None if hu_mean is None else hu_mean.get(n),
                 "suv_peak_local": float(peaks[at]),
-                "suv_peak_eanm": float(spheres.means(spot, EANM_RADIUS_MM).max()),
+                "suv_peak_eanm": float(eanm[n - 1].max()),
             }
         )
     return pd.DataFrame(rows, columns=HOTSPOT_COLUMNS)

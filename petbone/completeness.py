@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from petbone.anatomy import ALL_BONES, BONES, BY_NAME, STANDARD_VOLUME_ML, Bone
+from petbone.label_counts import label_counts
 from petbone.resample import Occupancy
 from petbone.volume import Volume
 
@@ -102,9 +103,7 @@ def what_was_seen(bones: Volume, occupied: Occupancy | None) -> dict[int, Seen]:
 
     With `occupied`, a bone that reaches out of the PET is cut too.
     """
-    # Bone is a few per cent of the map; bincount makes 8 bytes of every voxel it is given.
-    flat = bones.data.ravel(order="K")
-    counts = np.bincount(flat[flat > 0], minlength=256)
+    counts = label_counts(bones.data)
     volume_ml = counts * bones.grid.voxel_ml
     in_pet_ml = volume_ml if occupied is None else occupied.volumes_ml()
     sides = border_sides(bones)

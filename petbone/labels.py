@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from petbone.anatomy import ALL_BONES, BY_ID, BY_NAME
 from petbone.errors import InputError
+from petbone.label_counts import label_counts
 from petbone.volume import Unit, Volume
 
 TABLES: tuple[str, ...] = (
@@ -46,7 +47,6 @@ _ONE_LABEL = (
 )
 _NO_BONE = ("", "-", "none", "background", "other")
 _LISTED = 5
-_SLAB_VOXELS = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,13 +181,8 @@ def merge(volumes: Sequence[Volume]) -> tuple[Volume, int]:
 
 
 def _present(data: npt.NDArray[Any]) -> list[int]:
-    """The labels that occur, ascending, without 0. Background, most of a map, is dropped first."""
-    flat = data.ravel(order="K")
-    seen = np.zeros(65536, bool)
-    for start in range(0, flat.size, _SLAB_VOXELS):  # small enough for the processor's cache
-        slab = flat[start : start + _SLAB_VOXELS]
-        seen[slab[slab > 0]] = True
-    return [int(label) for label in np.flatnonzero(seen)]
+    """The labels that occur, ascending, without 0."""
+    return [int(label) for label in np.flatnonzero(label_counts(data)) if label]
 
 
 def bone_named(name: str) -> int | None:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from petbone.anatomy import BY_NAME
@@ -73,6 +72,8 @@ def match_hotspots(
     overlap = np.minimum(np.maximum(*parts), 1.0)
     dice = 2 * shared_ml / (volumes[0][:, None] + volumes[1][None, :])
     score = dice + (_nearness(points, overlap, first_table, second_table) if moves else 0.0)
+    from scipy.optimize import linear_sum_assignment  # paid for by those who have two examinations
+
     rows, columns = linear_sum_assignment(-score)
     partner = {int(i): int(j) for i, j in zip(rows, columns, strict=True) if score[i, j] > 0}
     pairs = [("matched", i, j) for i, j in partner.items()]

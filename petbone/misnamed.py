@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from petbone.anatomy import BY_ID, BY_NAME, family
@@ -55,6 +54,8 @@ def perhaps_same(
             for j in np.flatnonzero(near):
                 gap = float(trees[j].query(there, distance_upper_bound=NEAR_MM)[0].min())
                 score[i, j] = max(score[i, j], 1 - gap / (2 * NEAR_MM) if gap <= NEAR_MM else 0)
+    from scipy.optimize import linear_sum_assignment  # paid for by those who have two examinations
+
     rows, columns = linear_sum_assignment(-score)
     pairs = zip(rows, columns, strict=True)
     return [(numbers[0][i], numbers[1][j]) for i, j in pairs if score[i, j] > 0]

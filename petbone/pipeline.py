@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from petbone.case import CaseResult
     from petbone.net.segment import Segmenter
 
+KEPT_BYTES = 16 << 20
+"""Memory of arrays up to this size goes to the next array and not back to the system, which has to clear it
+each time: the C library learns the size from the largest piece that was given back."""
 TRACERS = ("naf", "choline", "psma", "fdg", "other")
 
 
@@ -68,6 +71,7 @@ def run_case(
     `load` gives the network where bones must be found; None: it is read from its file.
     """
     every = (files,) if files.second is None else (files, files.second)
+    np.empty(KEPT_BYTES, np.uint8)
     with ExitStack() as started:
         with steps("read"):
             # The CT is the largest, and not needed at once.

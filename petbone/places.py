@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from petbone.anatomy import BY_NAME
+from petbone.label_counts import label_counts
 from petbone.volume import Grid, Volume
 
 COLUMNS = ("bone_there", "way_known", "seen_there", "suv_max_there")
@@ -99,14 +100,6 @@ def middles_mm(bones: Volume) -> dict[int, Array]:
     return {int(n): bones.grid.mm(sums[n, :3] / sums[n, 3]) for n in found}
 
 
-def voxels_of(bones: Volume) -> npt.NDArray[np.int64]:
-    """(256,) how many voxels of a uint8 label map have each label."""
-    counts = np.zeros(256, np.int64)
-    for k in range(bones.grid.shape[2]):
-        counts += np.bincount(bones.data[:, :, k].ravel(order="K"), minlength=256)
-    return counts
-
-
 def labels_of(bones: Volume) -> frozenset[int]:
     """The labels, 1 to 255, that a label map holds."""
-    return frozenset(int(n) for n in np.flatnonzero(voxels_of(bones)) if n)
+    return frozenset(int(n) for n in np.flatnonzero(label_counts(bones.data)) if n)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from petbone.tissues import F32, gradient, tissues
+from petbone.tissues import F32, gradient, gradient_at, tissues
 from petbone.volume import Box, Grid, Volume
 
 Array = npt.NDArray[np.float64]
@@ -166,7 +166,7 @@ def _fitted(scale: _Scale, motion: Array, middle: Array) -> Array:
     basis = np.concatenate([basis, *uneven], axis=1)
     ijk_from_mm = grid.ijk_from_mm
     per_mm = ijk_from_mm[:3, :3]
-    slopes = [gradient(one)[here] @ per_mm for one in scale.maps]
+    slopes = [gradient_at(one, here) @ per_mm for one in scale.maps]
     images = [scale.picture, *np.moveaxis(gradient(scale.picture), -1, 0)]
     for _ in range(STEPS):
         to = (ijk_from_mm @ motion)[:3, :3] @ place.T + (ijk_from_mm @ motion)[:3, 3:]

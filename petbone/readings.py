@@ -15,8 +15,8 @@ import pandas as pd
 
 from petbone.agreement import dice, volume_difference_percent
 from petbone.anatomy import BY_ID, BY_NAME
+from petbone.label_counts import label_counts
 from petbone.metrics import overlaps
-from petbone.places import voxels_of
 from petbone.reliability import repeatability_coefficient
 from petbone.validation import MISSING_COLUMNS, REPEAT_COLUMNS
 from petbone.validation_tables import limits, mean, median, members, sd
@@ -75,7 +75,7 @@ def rows_of_readings(
 
     `one_scan`: both are of one scan and hold the same voxels in the same order.
     """
-    counts = [voxels_of(one.bones) for one in (first, second)]
+    counts = [label_counts(one.bones.data) for one in (first, second)]
     shared = np.diag(overlaps(first.bones.data, second.bones.data)) if one_scan else None
     rows = []
     for label in labels:

@@ -7,7 +7,7 @@ anything: it says what fraction of each PET voxel every bone fills, and loses no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from petbone.volume import Box, Grid, Unit, Volume
 
 _SNAP_VOXELS = 1e-3  # grids whose voxels are nearer to each other than this coincide
 _NOISE = 1e-9
-_SLAB_VOXELS = 16_000_000  # label voxels looked at at a time: bounds the memory of `occupancy`
+_SLAB_VOXELS = 4_000_000  # label voxels looked at at a time: bounds the memory of `occupancy`
 _CHUNK = 2_000_000
 # Oblique label voxels are cut until no part is wider than this many target voxels. Deep inside a bone a voxel
 # is then full to 2 % at the worst (5 % with 1.0, at an eighth of the work).
@@ -96,7 +96,7 @@ class Occupancy:
 
 
 Pieces = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.float64]]
-"""(label, flat target voxel, filled part of that voxel), one of each per piece."""
+"""(label, place of the target voxel in some order of the axes, filled part of it), one of each per piece."""
 Runs = tuple[npt.NDArray[Any], ...]
 """(label, slow, middle, first, after last) along the array's axes from the slowest to the fastest."""
 
@@ -143,50 +143,51 @@ def occupancies(
     for motion in motions:
         matrix = _snapped(grid.ijk_from_mm @ motion @ labels.grid.mm_from_ijk, labels.grid.shape)
         if (matrix[:3, :3] != 0).sum() > 3:
-            yield _summed(list(_gathered(_oblique_pieces(labels, matrix, grid))), grid)
+            yield _summed(_oblique_pieces(labels, matrix, grid), grid, (0, 1, 2))
             continue
         runs = runs or list(_runs_of(labels))
-        yield _summed(list(_gathered(_parallel_pieces(runs, labels, matrix, grid))), grid)
+        # Source axes from the slowest to the fastest in memory, and the target axis that each runs along.
+        sources = (0, 1, 2) if labels.data.flags.c_contiguous else (2, 1, 0)
+        targets = [int(np.flatnonzero(matrix[:3, source])[0]) for source in sources]
+        yield _summed(_parallel_pieces(runs, matrix, grid, sources, targets), grid, targets)
 
 
-def _summed(pieces: list[Pieces], grid: Grid) -> Occupancy:
-    touched = np.zeros(int(np.prod(grid.shape)), dtype=bool)
-    for _, voxel, _ in pieces:
-        touched[voxel] = True
-    voxels = np.flatnonzero(touched)
-    rank = np.zeros(touched.size, dtype=np.int32)
-    rank[voxels] = np.arange(voxels.size, dtype=np.int32)
-
-    # Dense over (label, touched voxel): summing by key is several times faster than sorting the pieces.
-    # Most of it stays empty and is never read, so that the system gives no memory for it.
-    n_labels = 1 + max((int(label.max(initial=0)) for label, _, _ in pieces), default=0)
-    filled = np.zeros(n_labels * voxels.size)
-    has_some = np.zeros(filled.size, dtype=bool)
-    for label, voxel, share in pieces:
-        cell = label * np.int64(voxels.size) + rank[voxel]
-        np.add.at(filled, cell, share)
-        has_some[cell] = True
-    entry = np.flatnonzero(has_some)
-    entry = entry[filled[entry] > 0]
-    label, place = np.divmod(entry, max(voxels.size, 1))
-    return Occupancy(grid, label.astype(np.uint8), voxels[place], filled[entry])
+def _summed(heaps: Iterable[Pieces], grid: Grid, order: Sequence[int]) -> Occupancy:
+    """Pieces added up; `order` are the axes of `grid` from the slowest to the fastest of their places."""
+    sums = [_summed_heap(heap) for heap in heaps if heap[0].size]
+    if not sums:
+        return Occupancy(grid, np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0))
+    label, place, filled = (np.concatenate(arrays) for arrays in zip(*sums, strict=True))
+    at = np.unravel_index(place, [grid.shape[axis] for axis in order])
+    voxel = np.ravel_multi_index([at[axis] for axis in np.argsort(order)], grid.shape)
+    key = label * np.int64(np.prod(grid.shape)) + voxel
+    by_key = np.argsort(key, kind="stable")
+    first = np.flatnonzero(np.diff(key[by_key], prepend=-1))
+    kept = by_key[first]
+    return Occupancy(grid, label[kept], voxel[kept], np.add.reduceat(filled[by_key], first))
 
 
-def _gathered(pieces: Iterator[Pieces]) -> Iterator[Pieces]:
-    """The same pieces in fewer heaps, of some `_CHUNK`: each heap costs a pass over all labels and voxels."""
-    heap: list[Pieces] = []
-    for one in pieces:
-        heap.append(one)
-        if sum(label.size for label, _, _ in heap) >= _CHUNK:
-            yield _joined(heap)
-            heap = []
-    if heap:
-        yield _joined(heap)
+def _summed_heap(pieces: Pieces) -> Pieces:
+    """The same with one piece for each label and place, summed in an array over those that occur.
 
-
-def _joined(heap: list[Pieces]) -> Pieces:
-    label, voxel, share = (np.concatenate(arrays) for arrays in zip(*heap, strict=True))
-    return label, voxel, share
+    That is several times faster than sorting. Pieces of a slab are near to each other in their order, so that
+    the array is small: memory that is touched for the first time costs more than the sum.
+    """
+    label, place, share = pieces
+    low = place.min()
+    near = place - low
+    touched = np.zeros(int(near.max()) + 1, dtype=bool)
+    touched[near] = True
+    places = np.flatnonzero(touched)
+    rank = np.empty(touched.size, dtype=np.int64)
+    rank[places] = np.arange(places.size)
+    labels = np.flatnonzero(np.bincount(label))
+    row = np.empty(256, dtype=np.int64)
+    row[labels] = np.arange(labels.size) * places.size
+    filled = np.bincount(row[label] + rank[near], share).astype(np.float64, copy=False)
+    entry = np.flatnonzero(filled)
+    which, cell = np.divmod(entry, places.size)
+    return labels[which].astype(np.uint8), places[cell] + low, filled[entry]
 
 
 def _runs_of(labels: Volume) -> Iterator[Runs]:
@@ -200,24 +201,27 @@ def _runs_of(labels: Volume) -> Iterator[Runs]:
 
 
 def _parallel_pieces(
-    runs: Iterable[Runs], labels: Volume, matrix: npt.NDArray[np.float64], grid: Grid
+    runs: Iterable[Runs],
+    matrix: npt.NDArray[np.float64],
+    grid: Grid,
+    sources: Sequence[int],
+    targets: Sequence[int],
 ) -> Iterator[Pieces]:
-    """Pieces of runs of equal label along the array's fastest axis; exact when the axes are parallel."""
-    # Source axes from the slowest to the fastest, and the target axis that each runs along.
-    sources = (0, 1, 2) if labels.data.flags.c_contiguous else (2, 1, 0)
-    targets = [int(np.flatnonzero(matrix[:3, source])[0]) for source in sources]
-    strides = np.array([grid.shape[1] * grid.shape[2], grid.shape[2], 1])
+    """Pieces of runs of equal label along the array's fastest axis; exact when the axes are parallel.
+
+    Places are in the order of `targets`, from the slowest axis to the fastest, as the runs are.
+    """
     for label, slow, middle, first, after in runs:
         ends = [(slow, slow + 1), (middle, middle + 1), (first, after)]
         source = np.arange(label.size)
-        voxel = np.zeros(label.size, dtype=np.int64)
+        place = np.zeros(label.size, dtype=np.int64)
         share = np.ones(label.size)
         for (low, high), source_axis, target in zip(ends, sources, targets, strict=True):
             scale, shift = matrix[target, source_axis], matrix[target, 3]
             edges = np.sort(np.stack([scale * (end - 0.5) + shift for end in (low, high)]), axis=0)
             at, part, which = _overlaps(edges[0][source], edges[1][source], grid.shape[target])
-            source, voxel, share = source[which], voxel[which] + at * strides[target], share[which] * part
-        yield label[source], voxel, share
+            source, place, share = source[which], place[which] * grid.shape[target] + at, share[which] * part
+        yield label[source], place, share
 
 
 def _runs(data: npt.NDArray[np.generic]) -> Runs:

@@ -15,7 +15,7 @@ F32 = npt.NDArray[np.float32]
 
 GAS_HU, FAT_HU = -300.0, -30.0
 """Below the first is gas (lung, bowel, air), from there to the second fat, above it soft tissue."""
-_CHUNK = 500_000
+_CHUNK = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,8 @@ def tissues(
     every = np.ones(grid.shape, bool) if wanted is None else wanted
     turned = np.flatnonzero(every.transpose(order))
     shape = [grid.shape[axis] for axis in order]
-    parts = np.zeros((4, int(np.prod(shape))), np.float32)
+    # Most of it stays empty and is never written to, so that the system gives no memory for it.
+    parts = np.zeros((4, every.size), np.float32)
     one_of_each = np.left_shift(1, 8 * np.arange(4), dtype=np.int64)  # four counts in one number
     for start in range(0, turned.size, _CHUNK):
         chunk = turned[start : start + _CHUNK]
@@ -84,10 +85,10 @@ def tissues(
                 kind += hu < GAS_HU
             kind[of_bones.values[at] > 0] = 0
             counts[inside] += one_of_each[kind]
+        here = np.ravel_multi_index(ijk, grid.shape)
         for n in range(4):
-            parts[n, chunk] = (counts >> (8 * n)) & 255
-    parts /= len(offsets)
-    return Tissues(grid, *(np.ascontiguousarray(part.reshape(shape).transpose(back)) for part in parts))
+            parts[n, here] = ((counts >> (8 * n)) & 255) / np.float32(len(offsets))
+    return Tissues(grid, *parts.reshape(4, *grid.shape))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,19 @@ PACKAGE = Path(__file__).parents[1] / "petbone"
 
 # From the bottom up: a module may import from its own line and from those above it, never from below.
 LAYERS = [
-    {"errors", "beside", "volume", "anatomy", "steps", "components", "repeatability", "agreement", "outliers"}
-    | {"pairing", "bland_altman", "reliability", "method_comparison", "group_comparison"},
+    {
+        "errors",
+        "beside",
+        "volume",
+        "anatomy",
+        "label_counts",
+        "steps",
+        "components",
+        "repeatability",
+        "agreement",
+        "outliers",
+    }
+    | {"pairing", "bland_altman", "reliability", "method_comparison", "group_comparison", "label_counts"},
     {
         "body",
         "suv",

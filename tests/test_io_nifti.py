@@ -460,3 +460,19 @@ def test_real_scans_agree_with_nibabel() -> None:
         other = nib.load(path)
         assert np.array_equal(image.data, np.asarray(other.dataobj))
         assert np.allclose(image.grid.mm_from_ijk, other.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("slab_voxels", [1, 50, 1 << 20])
+@pytest.mark.parametrize("stored", [np.int16, np.float32])
+def test_both_orders_of_memory_hold_the_same_voxels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slab_voxels: int, stored: type[np.generic]
+) -> None:
+    monkeypatch.setattr("petbone.io.nifti.SLAB_VOXELS", slab_voxels)
+    values = np.arange(7 * 5 * 6).reshape(7, 5, 6).astype(stored)
+    values[6, 4, 5] = 40_000 if stored is np.float32 else -30_000
+    path = save(tmp_path / "a.nii.gz", values)
+    for order in ("F", "C"):
+        data = read_nifti(path, (np.uint8, np.int16, np.float32), order).data  # type: ignore[arg-type]
+        np.testing.assert_array_equal(data, values)
+        assert data.flags.f_contiguous if order == "F" else data.flags.c_contiguous
+    assert read_pet(path, PetOptions("suv")).volume.data.flags.c_contiguous

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def read_pet(path: Path | str, options: PetOptions | None = None) -> Scan:
             image = replace(image, high=float(image.data.max()))
     else:
         _refuse_series(path, "--series", options.series)
-        image = _read_file(path, (np.float32,))
+        image = _read_file(path, (np.float32,), order="C")  # as measuring wants it
         word = word_on_image(path, image, options)
     image.data[...] *= np.float32(word.factor.factor)  # in place: memory holds one array
     warnings = (*image.warnings, *word.warnings, *_implausible(image, word))
@@ -156,12 +156,12 @@ def _refuse_series(path: Path, flag: str, series: str | None) -> None:
         raise InputError(f"{path}: no DICOM; {flag} picks one of several DICOM series: leave it away")
 
 
-def _read_file(path: Path, dtypes: Sequence[type[np.generic]]) -> Image:
+def _read_file(path: Path, dtypes: Sequence[type[np.generic]], order: Literal["F", "C"] = "F") -> Image:
     if path.suffix.lower() in (".nrrd", ".nhdr", ".mha", ".mhd"):
         from petbone.io.itk import read_itk
 
         return read_itk(path, dtypes)
-    return read_nifti(path, dtypes)
+    return read_nifti(path, dtypes, order)
 
 
 def _refuse_what_is_not_hu(path: Path, image: Image) -> None:

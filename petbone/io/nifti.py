@@ -13,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import html
 import io
+import mmap
 import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import nibabel as nib
 import numpy as np
@@ -32,16 +33,18 @@ from petbone.io.scan import Image
 from petbone.volume import Grid, Unit, Volume
 
 SLAB_VOXELS = 1 << 20
+TOUCH_SLABS = 8
 AGREE_MM = 0.1
 DISAGREE_MM = 1.0
 SHEAR_DEG = 0.1
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI xyzt_units: unknown, metre, millimetre, micron
 
 
-def read_nifti(path: Path, dtypes: Sequence[type[np.generic]]) -> Image:
+def read_nifti(path: Path, dtypes: Sequence[type[np.generic]], order: Literal["F", "C"] = "F") -> Image:
     """Image of a .nii or .nii.gz file in the first of `dtypes` that holds every value exactly.
 
-    A float type as the last resort takes any value, rounded to its precision. Raises InputError for whatever
+    A float type as the last resort takes any value, rounded to its precision. `order` in memory: that of the
+    file, or numpy's own, in which flat indices count. Raises InputError for whatever
     is not a three-dimensional NIfTI with a usable orientation and finite values.
     """
     if path.stat().st_size == 0:
@@ -55,7 +58,7 @@ def read_nifti(path: Path, dtypes: Sequence[type[np.generic]]) -> Image:
             header, label_names = _read_header(path, stream)
             _refuse_impossible_size(path, header, path.stat().st_size, packed)
             grid, warnings = _grid(path, header)
-            voxels = _decode(path, stream, header, dtypes)
+            voxels = _decode(path, stream, header, dtypes, order)
             _drain(stream)
         except (EOFError, OSError, zlib.error, igzip_lib.IsalError) as error:  # type: ignore[misc]
             raise InputError(
@@ -63,7 +66,7 @@ def read_nifti(path: Path, dtypes: Sequence[type[np.generic]]) -> Image:
             ) from None
         _drain(hashed)
     return Image(
-        data=voxels.data.reshape(grid.shape, order="F"),
+        data=voxels.data.reshape(grid.shape, order=order),
         grid=grid,
         low=voxels.low,
         high=voxels.high,
@@ -246,15 +249,19 @@ def _stored(path: Path, header: Any) -> _Stored:
     return _Stored(dtype, slope, inter if np.isfinite(inter) else 0.0)
 
 
-def _decode(path: Path, stream: Any, header: Any, dtypes: Sequence[type[np.generic]]) -> _Voxels:
+def _decode(
+    path: Path, stream: Any, header: Any, dtypes: Sequence[type[np.generic]], order: Literal["F", "C"]
+) -> _Voxels:
     """All voxels, flat, in the first of `dtypes` that holds them; widens when a slab does not fit."""
     stored = _stored(path, header)
-    total = int(np.prod(_shape(path, header)))
+    shape = _shape(path, header)
+    total, plane = int(np.prod(shape)), shape[0] * shape[1]
+    size = SLAB_VOXELS if order == "F" else max(1, SLAB_VOXELS // plane) * plane
     choices = [np.dtype(t) for t in dtypes]
     out = _Voxels(_empty(path, total, choices[0]))
     out.whole_numbers = stored.dtype.kind in "iu" and stored.whole_scale
     not_finite = 0
-    for start, slab in _slabs(path, stream, stored, out, total):
+    for start, slab in _slabs(path, stream, stored, out, size, in_place=order == "F"):
         if slab.dtype.kind == "f" and (bad := int(slab.size - np.isfinite(slab).sum())):
             not_finite += bad
             continue
@@ -265,9 +272,13 @@ def _decode(path: Path, stream: Any, header: Any, dtypes: Sequence[type[np.gener
                 raise InputError(f"{path}: {_misfit(choices[0], slab, float(low), float(high))}")
             choices.pop(0)
             wider = _empty(path, total, choices[0])
-            wider[:start] = out.data[:start]
+            done = slice(start if order == "F" else total)
+            wider[done] = out.data[done]
             out.data = wider
-        if not np.shares_memory(slab, out.data):
+        if order == "C":
+            planes = slice(start // plane, (start + slab.size) // plane)
+            out.data.reshape(shape)[:, :, planes] = slab.reshape((*shape[:2], -1), order="F")
+        elif not np.shares_memory(slab, out.data):
             out.data[start : start + slab.size] = slab
     if not_finite:
         raise InputError(
@@ -278,14 +289,20 @@ def _decode(path: Path, stream: Any, header: Any, dtypes: Sequence[type[np.gener
 
 
 def _slabs(
-    path: Path, stream: Any, stored: _Stored, out: _Voxels, total: int
+    path: Path, stream: Any, stored: _Stored, out: _Voxels, size: int, in_place: bool
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """(index of the first voxel, rescaled values) of every slab; in place where nothing is to be changed."""
-    buffer = np.empty(min(SLAB_VOXELS, total), stored.dtype)
-    for start in range(0, total, SLAB_VOXELS):
-        count = min(SLAB_VOXELS, total - start)
-        in_place = stored.plain and out.data.dtype == stored.dtype
-        slab = out.data[start : start + count] if in_place else buffer[:count]
+    """(index of the first voxel, rescaled values) of every slab of `size` voxels.
+
+    `in_place`: where nothing is to be changed, the file is unpacked to where it stays.
+    """
+    total = out.data.size
+    buffer = np.empty(min(size, total), stored.dtype)
+    for start in range(0, total, size):
+        count = min(size, total - start)
+        stays = in_place and stored.plain and out.data.dtype == stored.dtype
+        slab = out.data[start : start + count] if stays else buffer[:count]
+        if stays and start % (TOUCH_SLABS * size) == 0:
+            _touch(out.data[start : start + TOUCH_SLABS * size])
         bytes_wanted = memoryview(cast("Any", slab.view(np.uint8)))
         filled = 0
         while filled < len(bytes_wanted):
@@ -298,6 +315,15 @@ def _slabs(
                 )
             filled += got
         yield start, stored.values(slab)
+
+
+def _touch(fresh: npt.NDArray[Any]) -> None:
+    """Have the system give memory for an array that was never written to.
+
+    It would do so at the first write, which is made under Python's lock: where memory is slow to be had (a
+    virtual machine's) all other threads would wait for it. numpy lets go of the lock.
+    """
+    fresh.view(np.uint8)[:: mmap.PAGESIZE] = 0
 
 
 def _empty(path: Path, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -388,6 +414,9 @@ def _header(volume: Volume, dtype: np.dtype[Any]) -> bytes:
 def _write_body(stream: Any, header: bytes, data: npt.NDArray[Any]) -> None:
     stream.write(header)
     thick = max(1, SLAB_VOXELS // max(1, data.shape[0] * data.shape[1]))
-    for k in range(0, data.shape[2], thick):
-        little = data[:, :, k : k + thick].astype(data.dtype.newbyteorder("<"), copy=False)
-        stream.write(np.ascontiguousarray(little.T).data)
+    turned = data.T
+    slab = np.empty((thick, *turned.shape[1:]), data.dtype.newbyteorder("<"))
+    for k in range(0, len(turned), thick):
+        part = slab[: len(turned) - k]
+        part[...] = turned[k : k + thick]
+        stream.write(part.data)

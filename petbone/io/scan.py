@@ -66,9 +66,9 @@ class PetOptions:
 class Image:
     """Voxels as a file holds them, rescaled, before anybody says what they mean.
 
-    `data` is (i, j, k), first axis fastest in memory; `low` and `high` its extremes. `whole_numbers` is true
-    when the file stores integers without a fractional scale. `label_names` is what the file itself calls
-    its labels, where it does.
+    `data` is (i, j, k), first axis fastest in memory unless somebody asked otherwise; `low` and `high` its
+    extremes. `whole_numbers` is true when the file stores integers without a fractional scale. `label_names`
+    is what the file itself calls its labels, where it does.
     """
 
     data: npt.NDArray[Any]
