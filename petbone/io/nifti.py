@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import html
 import io
-import mmap
 import os
 import re
 import zlib
@@ -28,12 +27,12 @@ import numpy.typing as npt
 from isal import igzip, igzip_lib
 
 from petbone.errors import InputError, ResourceError
+from petbone.io import memory
 from petbone.io.grids import checked_grid
 from petbone.io.scan import Image
 from petbone.volume import Grid, Unit, Volume
 
 SLAB_VOXELS = 1 << 20
-TOUCH_SLABS = 8
 AGREE_MM = 0.1
 DISAGREE_MM = 1.0
 SHEAR_DEG = 0.1
@@ -204,10 +203,44 @@ def _grid(path: Path, header: Any) -> tuple[Grid, tuple[str, ...]]:
 
 @dataclass
 class _Voxels:
-    data: npt.NDArray[Any]
+    """Voxels of a file on their way to memory, in the `order` of the file or in numpy's own."""
+
+    shape: tuple[int, int, int]
+    order: Literal["F", "C"]
+    data: npt.NDArray[Any]  # flat
+    is_map: bool  # of labels, in memory that takes none for background
     low: float = float("inf")
     high: float = float("-inf")
     whole_numbers: bool = True
+
+    @property
+    def slab_voxels(self) -> int:
+        plane = self.shape[0] * self.shape[1]
+        return SLAB_VOXELS if self.order == "F" else max(1, SLAB_VOXELS // plane) * plane
+
+    def holds_as_stored(self, stored: _Stored) -> bool:
+        """Whether the file can be unpacked to where its voxels stay."""
+        return self.order == "F" and not self.is_map and stored.plain and self.data.dtype == stored.dtype
+
+    def put(self, start: int, slab: npt.NDArray[Any]) -> None:
+        """Voxels from the file's `start` on."""
+        place = self.data[start : start + slab.size]
+        if self.order == "C":
+            plane = self.shape[0] * self.shape[1]
+            planes = slice(start // plane, (start + slab.size) // plane)
+            turned = slab.reshape((*self.shape[:2], -1), order="F")
+            self.data.reshape(self.shape)[:, :, planes] = turned
+        elif self.is_map:
+            memory.put(slab.astype(np.uint8, copy=False), place)
+        elif not np.shares_memory(slab, self.data):
+            place[...] = slab
+
+    def widen(self, path: Path, start: int, dtype: np.dtype[Any]) -> None:
+        """Another type for all, those before `start` included."""
+        wider = memory.empty(path, self.data.size, dtype)
+        done = slice(start if self.order == "F" else self.data.size)
+        wider[done] = self.data[done]
+        self.data, self.is_map = wider, False
 
 
 @dataclass(frozen=True)
@@ -255,13 +288,14 @@ def _decode(
     """All voxels, flat, in the first of `dtypes` that holds them; widens when a slab does not fit."""
     stored = _stored(path, header)
     shape = _shape(path, header)
-    total, plane = int(np.prod(shape)), shape[0] * shape[1]
-    size = SLAB_VOXELS if order == "F" else max(1, SLAB_VOXELS // plane) * plane
+    total = int(np.prod(shape))
     choices = [np.dtype(t) for t in dtypes]
-    out = _Voxels(_empty(path, total, choices[0]))
+    is_map = choices[0] == np.uint8 and order == "F"
+    data = memory.empty_map(path, total) if is_map else memory.empty(path, total, choices[0])
+    out = _Voxels(shape, order, data, is_map)
     out.whole_numbers = stored.dtype.kind in "iu" and stored.whole_scale
     not_finite = 0
-    for start, slab in _slabs(path, stream, stored, out, size, in_place=order == "F"):
+    for start, slab in _slabs(path, stream, stored, out):
         if slab.dtype.kind == "f" and (bad := int(slab.size - np.isfinite(slab).sum())):
             not_finite += bad
             continue
@@ -271,15 +305,8 @@ def _decode(
             if len(choices) == 1:
                 raise InputError(f"{path}: {_misfit(choices[0], slab, float(low), float(high))}")
             choices.pop(0)
-            wider = _empty(path, total, choices[0])
-            done = slice(start if order == "F" else total)
-            wider[done] = out.data[done]
-            out.data = wider
-        if order == "C":
-            planes = slice(start // plane, (start + slab.size) // plane)
-            out.data.reshape(shape)[:, :, planes] = slab.reshape((*shape[:2], -1), order="F")
-        elif not np.shares_memory(slab, out.data):
-            out.data[start : start + slab.size] = slab
+            out.widen(path, start, choices[0])
+        out.put(start, slab)
     if not_finite:
         raise InputError(
             f"{path}: {not_finite} of {total} voxels are not a number or infinite; "
@@ -288,21 +315,19 @@ def _decode(
     return out
 
 
-def _slabs(
-    path: Path, stream: Any, stored: _Stored, out: _Voxels, size: int, in_place: bool
-) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """(index of the first voxel, rescaled values) of every slab of `size` voxels.
-
-    `in_place`: where nothing is to be changed, the file is unpacked to where it stays.
-    """
-    total = out.data.size
+def _slabs(path: Path, stream: Any, stored: _Stored, out: _Voxels) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """(index of the first voxel, rescaled values) of every slab; in place where nothing is to be changed."""
+    total, size = out.data.size, out.slab_voxels
     buffer = np.empty(min(size, total), stored.dtype)
+    ahead = memory.touched_ahead(out.data) if out.holds_as_stored(stored) else None
+    touched = 0
     for start in range(0, total, size):
         count = min(size, total - start)
-        stays = in_place and stored.plain and out.data.dtype == stored.dtype
-        slab = out.data[start : start + count] if stays else buffer[:count]
-        if stays and start % (TOUCH_SLABS * size) == 0:
-            _touch(out.data[start : start + TOUCH_SLABS * size])
+        slab = buffer[:count]
+        if out.holds_as_stored(stored):
+            slab = out.data[start : start + count]
+            while ahead is not None and touched < start + count:
+                touched = next(ahead)
         bytes_wanted = memoryview(cast("Any", slab.view(np.uint8)))
         filled = 0
         while filled < len(bytes_wanted):
@@ -315,25 +340,6 @@ def _slabs(
                 )
             filled += got
         yield start, stored.values(slab)
-
-
-def _touch(fresh: npt.NDArray[Any]) -> None:
-    """Have the system give memory for an array that was never written to.
-
-    It would do so at the first write, which is made under Python's lock: where memory is slow to be had (a
-    virtual machine's) all other threads would wait for it. numpy lets go of the lock.
-    """
-    fresh.view(np.uint8)[:: mmap.PAGESIZE] = 0
-
-
-def _empty(path: Path, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    try:
-        return np.empty(count, dtype)
-    except MemoryError:
-        gib = count * dtype.itemsize / 2**30
-        raise ResourceError(
-            f"{path}: needs {gib:.1f} GiB of memory for its voxels", gib * 2**30 / 1e9
-        ) from None
 
 
 def _holds(dtype: np.dtype[Any], slab: npt.NDArray[Any], low: float, high: float) -> bool:
