@@ -276,7 +276,7 @@ def _date(one: Session, pet: Image, said: list[str]) -> str:
     times = {_cell(row, "acq_time") for row in found} - {""}
     if len(times) > 1:
         said.append(f"acq_time: {len(times)} rows of one examination; expected one")
-    return re.sub(r"T.*", "", times.pop()) if times else ""
+    return re.split("[T ]", times.pop())[0] if times else ""
 
 
 def _cell(row: Row, column: str) -> str:

@@ -57,7 +57,7 @@ class Record:
     against: str = ""  # of a comparison: the case that `case` was compared with
 
 
-def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load, run: str = "") -> Record:
+def do_case(row: CohortRow, options: CaseOptions, cases: Path, load: Load, run: str) -> Record:
     """Do a case into its folder in `cases`, unless it is done. Raises nothing but what stops the process.
 
     `load` gives the network. It may be called again, elsewhere and at the same time, for the same case: the

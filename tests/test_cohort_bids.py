@@ -251,6 +251,8 @@ def test_several_sessions_need_their_dates(tmp_path: Path):
     write_tsv(scans, "filename acq_time", "pet/sub-1_ses-2_pet.nii.gz 2020-05-06T07:08:09.5")
     found = read_bids(ground, tmp_path / "out")
     assert [one.date for one in found.visits] == ["2020-01-01", "2020-05-06"]
+    scans.write_text(scans.read_text().replace("06T07", "06 07"))  # as many write it
+    assert [one.date for one in read_bids(ground, tmp_path / "out").visits] == ["2020-01-01", "2020-05-06"]
     write_tsv(ground / "sub-1/sub-1_sessions.tsv", "session_id acq_time", "ses-1 May", "ses-1 2020-01-01")
     assert "acq_time: 2 rows of one examination; expected one" in findings(ground)[0]
 

@@ -262,7 +262,7 @@ def make(table: Path, output: Path) -> list[Record]:
     (output / "cases").mkdir(parents=True)
     load = Networks().load
     options = CaseOptions(processes=1, threads=1)
-    records = [do_case(row, options, output / "cases", load) for row in found.rows]
+    records = [do_case(row, options, output / "cases", load, "") for row in found.rows]
     return write_cohort(found, records, {}, output)
 
 
