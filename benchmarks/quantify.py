@@ -110,7 +110,7 @@ def with_foci(bones: Path, pet: Path, count: int) -> Path:
 
 def main(folder: Path) -> None:
     if not (folder / "truth.json").exists():
-        petbone("phantom", "--size", "large", "-o", folder)
+        petbone("phantom", "--size", "large", "-o", folder, times=1)
     bones, pet, ct = folder / "bones.nii.gz", folder / "naf.nii.gz", folder / "ct.nii.gz"
 
     # What a machine takes to give memory that was never written to: much, where it is a virtual one.

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from petbone.net.segment import Segmenter
 
 KEPT_BYTES = 16 << 20
-"""Memory of arrays up to this size goes to the next array and not back to the system, which has to clear it
-each time: the C library learns the size from the largest piece that was given back."""
+"""Memory of arrays up to this size goes to the next array and not back to the system, which has to clear it.
+
+glibc learns the size from the largest piece that was given back; other C libraries are not moved by it."""
 TRACERS = ("naf", "choline", "psma", "fdg", "other")
 
 

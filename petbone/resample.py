@@ -19,7 +19,7 @@ from petbone.volume import Box, Grid, Unit, Volume
 
 _SNAP_VOXELS = 1e-3  # grids whose voxels are nearer to each other than this coincide
 _NOISE = 1e-9
-_SLAB_VOXELS = 4_000_000  # label voxels looked at at a time: bounds the memory of `occupancy`
+_SLAB_VOXELS = 4_000_000  # label voxels looked at at a time where axes are parallel: bounds the memory
 _CHUNK = 2_000_000
 # Oblique label voxels are cut until no part is wider than this many target voxels. Deep inside a bone a voxel
 # is then full to 2 % at the worst (5 % with 1.0, at an eighth of the work).
@@ -143,7 +143,7 @@ def occupancies(
     for motion in motions:
         matrix = _snapped(grid.ijk_from_mm @ motion @ labels.grid.mm_from_ijk, labels.grid.shape)
         if (matrix[:3, :3] != 0).sum() > 3:
-            yield _summed(_oblique_pieces(labels, matrix, grid), grid, (0, 1, 2))
+            yield _summed(_gathered(_oblique_pieces(labels, matrix, grid)), grid, (0, 1, 2))
             continue
         runs = runs or list(_runs_of(labels))
         # Source axes from the slowest to the fastest in memory, and the target axis that each runs along.
@@ -167,11 +167,28 @@ def _summed(heaps: Iterable[Pieces], grid: Grid, order: Sequence[int]) -> Occupa
     return Occupancy(grid, label[kept], voxel[kept], np.add.reduceat(filled[by_key], first))
 
 
+def _gathered(pieces: Iterator[Pieces]) -> Iterator[Pieces]:
+    """The same pieces in fewer heaps, of some `_CHUNK`: those of oblique voxels come in many small ones."""
+    heap: list[Pieces] = []
+    for one in pieces:
+        heap.append(one)
+        if sum(label.size for label, _, _ in heap) >= _CHUNK:
+            yield _joined(heap)
+            heap = []
+    if heap:
+        yield _joined(heap)
+
+
+def _joined(heap: list[Pieces]) -> Pieces:
+    label, place, share = (np.concatenate(arrays) for arrays in zip(*heap, strict=True))
+    return label, place, share
+
+
 def _summed_heap(pieces: Pieces) -> Pieces:
     """The same with one piece for each label and place, summed in an array over those that occur.
 
-    That is several times faster than sorting. Pieces of a slab are near to each other in their order, so that
-    the array is small: memory that is touched for the first time costs more than the sum.
+    That is several times faster than sorting. Pieces of runs are near to each other in their order, and the
+    array is small: memory that is touched for the first time costs more than the sum.
     """
     label, place, share = pieces
     low = place.min()
@@ -179,8 +196,8 @@ def _summed_heap(pieces: Pieces) -> Pieces:
     touched = np.zeros(int(near.max()) + 1, dtype=bool)
     touched[near] = True
     places = np.flatnonzero(touched)
-    rank = np.empty(touched.size, dtype=np.int64)
-    rank[places] = np.arange(places.size)
+    rank = np.empty(touched.size, dtype=np.int32)
+    rank[places] = np.arange(places.size, dtype=np.int32)
     labels = np.flatnonzero(np.bincount(label))
     row = np.empty(256, dtype=np.int64)
     row[labels] = np.arange(labels.size) * places.size

@@ -23,7 +23,7 @@ LAYERS = [
         "agreement",
         "outliers",
     }
-    | {"pairing", "bland_altman", "reliability", "method_comparison", "group_comparison", "label_counts"},
+    | {"pairing", "bland_altman", "reliability", "method_comparison", "group_comparison"},
     {
         "body",
         "suv",

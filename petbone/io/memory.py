@@ -7,8 +7,10 @@ as long as to unpack the voxels that will lie there, so it is done beside, or no
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import numpy.typing as npt
 from petbone.errors import ResourceError
 
 TOUCH_BYTES = 16 << 20
+"""A piece: so much is touched at a time."""
+AHEAD = 4
 
 
 def empty(path: Path, count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -29,17 +33,21 @@ def empty(path: Path, count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
 
 def empty_map(path: Path, count: int) -> npt.NDArray[np.uint8]:
-    """(count,) zeros, of which those that are never written take no memory. Raises ResourceError as `empty`.
+    """(count,) zeros for a label map, which is mostly background. Raises ResourceError as `empty`.
 
-    For label maps, which are mostly background. numpy's own zeros come in pages of 2 MB where the system has
-    such, and few of those hold no bone.
+    On Linux and macOS pages that are never written to take no memory: numpy's own zeros come in pages of 2 MB
+    where the system has such, and few of those hold no bone.
     """
-    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
-        return empty(path, count, np.uint8)
     try:
-        return np.frombuffer(mmap.mmap(-1, count, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
-    except OSError:
+        if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
+            return np.zeros(count, np.uint8)
+        pages = mmap.mmap(-1, count, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (MemoryError, OSError):
         raise _too_large(path, count) from None
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # Linux; a kernel without large pages refuses it
+        with suppress(OSError):
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
 
 
 def put(labels: npt.NDArray[np.uint8], place: npt.NDArray[np.uint8]) -> None:
@@ -51,19 +59,22 @@ def put(labels: npt.NDArray[np.uint8], place: npt.NDArray[np.uint8]) -> None:
     place[whole:] = labels[whole:]
 
 
-def touched_ahead(fresh: npt.NDArray[Any]) -> Iterator[int]:
+def touched_ahead(fresh: npt.NDArray[Any]) -> Generator[int, None, None]:
     """Touch an array that was never written to, in a thread beside; yields up to where it is done, in order.
 
     What writes there first would do so under Python's lock, as gzip's readers do, and all threads would wait
-    for the system. numpy lets go of the lock.
+    for the system. numpy lets go of the lock. No more than `AHEAD` pieces are touched before they are asked
+    for: a file may end long before what its header announces. To be closed, where it is not used up.
     """
     step = max(1, TOUCH_BYTES // fresh.itemsize)
-    starts = range(0, fresh.size, step)
+    pieces = [fresh[start : start + step] for start in range(0, fresh.size, step)]
     pool = ThreadPoolExecutor(1)
     try:
-        done = pool.map(_touch, [fresh[start : start + step] for start in starts])
-        for start, _ in zip(starts, done, strict=True):
-            yield start + step
+        touching = deque(pool.submit(_touch, piece) for piece in pieces[:AHEAD])
+        for n in range(len(pieces)):
+            touching.popleft().result()
+            touching.extend(pool.submit(_touch, piece) for piece in pieces[n + AHEAD : n + AHEAD + 1])
+            yield min((n + 1) * step, fresh.size)
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -16,7 +16,8 @@ import io
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -295,18 +296,19 @@ def _decode(
     out = _Voxels(shape, order, data, is_map)
     out.whole_numbers = stored.dtype.kind in "iu" and stored.whole_scale
     not_finite = 0
-    for start, slab in _slabs(path, stream, stored, out):
-        if slab.dtype.kind == "f" and (bad := int(slab.size - np.isfinite(slab).sum())):
-            not_finite += bad
-            continue
-        low, high = slab.min(), slab.max()
-        out.low, out.high = min(out.low, float(low)), max(out.high, float(high))
-        while not _holds(choices[0], slab, float(low), float(high)):
-            if len(choices) == 1:
-                raise InputError(f"{path}: {_misfit(choices[0], slab, float(low), float(high))}")
-            choices.pop(0)
-            out.widen(path, start, choices[0])
-        out.put(start, slab)
+    with closing(_slabs(path, stream, stored, out)) as slabs:
+        for start, slab in slabs:
+            if slab.dtype.kind == "f" and (bad := int(slab.size - np.isfinite(slab).sum())):
+                not_finite += bad
+                continue
+            low, high = slab.min(), slab.max()
+            out.low, out.high = min(out.low, float(low)), max(out.high, float(high))
+            while not _holds(choices[0], slab, float(low), float(high)):
+                if len(choices) == 1:
+                    raise InputError(f"{path}: {_misfit(choices[0], slab, float(low), float(high))}")
+                choices.pop(0)
+                out.widen(path, start, choices[0])
+            out.put(start, slab)
     if not_finite:
         raise InputError(
             f"{path}: {not_finite} of {total} voxels are not a number or infinite; "
@@ -315,31 +317,37 @@ def _decode(
     return out
 
 
-def _slabs(path: Path, stream: Any, stored: _Stored, out: _Voxels) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """(index of the first voxel, rescaled values) of every slab; in place where nothing is to be changed."""
+def _slabs(
+    path: Path, stream: Any, stored: _Stored, out: _Voxels
+) -> Generator[tuple[int, npt.NDArray[Any]], None, None]:
+    """(index of the first voxel, rescaled values) of every slab, in place where `holds_as_stored`."""
     total, size = out.data.size, out.slab_voxels
     buffer = np.empty(min(size, total), stored.dtype)
-    ahead = memory.touched_ahead(out.data) if out.holds_as_stored(stored) else None
+    fresh = out.data if out.holds_as_stored(stored) else out.data[:0]
     touched = 0
-    for start in range(0, total, size):
-        count = min(size, total - start)
-        slab = buffer[:count]
-        if out.holds_as_stored(stored):
-            slab = out.data[start : start + count]
-            while ahead is not None and touched < start + count:
+    with closing(memory.touched_ahead(fresh)) as ahead:
+        for start in range(0, total, size):
+            count = min(size, total - start)
+            slab = out.data[start : start + count] if out.holds_as_stored(stored) else buffer[:count]
+            while touched < min(start + count, fresh.size):
                 touched = next(ahead)
-        bytes_wanted = memoryview(cast("Any", slab.view(np.uint8)))
-        filled = 0
-        while filled < len(bytes_wanted):
-            got = stream.readinto(bytes_wanted[filled:])
-            if not got:
-                have = start * stored.dtype.itemsize + filled
-                raise InputError(
-                    f"{path}: the voxels end after {have} of {total * stored.dtype.itemsize} bytes; "
-                    "the file is cut short: copy it again"
-                )
-            filled += got
-        yield start, stored.values(slab)
+            _fill(path, stream, slab, start, total)
+            yield start, stored.values(slab)
+
+
+def _fill(path: Path, stream: Any, slab: npt.NDArray[Any], start: int, total: int) -> None:
+    """The file's voxels from `start` on. Raises InputError where the file ends before `slab` is full."""
+    bytes_wanted = memoryview(cast("Any", slab.view(np.uint8)))
+    filled = 0
+    while filled < len(bytes_wanted):
+        got = stream.readinto(bytes_wanted[filled:])
+        if not got:
+            have = start * slab.itemsize + filled
+            raise InputError(
+                f"{path}: the voxels end after {have} of {total * slab.itemsize} bytes; "
+                "the file is cut short: copy it again"
+            )
+        filled += got
 
 
 def _holds(dtype: np.dtype[Any], slab: npt.NDArray[Any], low: float, high: float) -> bool:
