@@ -17,6 +17,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -120,13 +121,17 @@ def unequal_to_single_runs(table: Path, output: Path, broken: set[str], work: Pa
             wrong.append(f"{case}: status {status} alone")
             continue
         one, other = without_times(work / case), without_times(output / "cases" / case)
-        wrong += [
-            f"{case}: {name} differs"
-            for name in one.keys() | other.keys()
-            if one.get(name) != other.get(name)
-        ]
+        differ = [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
+        wrong += [f"{case}: {name} differs" for name in differ]
+        for image in sorted((work / case).glob("*.nii.gz")):
+            again = output / "cases" / case / image.name
+            if image.read_bytes() != again.read_bytes():
+                kept = Path(tempfile.mkdtemp(prefix="differ-"))
+                shutil.copy(image, kept / f"single-{image.name}")
+                shutil.copy(again, kept / f"cohort-{image.name}")
+                print(f"{case}: {image.name}: other bytes, kept in {kept}", flush=True)
         for name in TABLES:
-            own = {"patient": row["patient"], "arm": row["arm"]}
+            own = {name: row[name] for name in ("patient", "date", "arm")}
             lines = rows_of(work / case / f"{name}.csv")
             expected[name] += [{"case": case, "tracer": "naf", **line, **own} for line in lines]
     for name in TABLES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
 import os
@@ -133,12 +134,12 @@ KINDS = (
     Broken("no weight", _without_weight, "read|measure", r"^pet: .*weight"),
     Broken("labels of another tool", _of_other_labels, "bones", r"^bones: "),
     Broken("folder without slices", _folder, "read", r"^pet: .*DICOM"),
-    Broken("CT cut short", _bytes("ct", lambda b: b[:-2000]), "read", r"^ct: .*(cut|end|short)"),
+    Broken("CT cut short", _bytes("ct", lambda b: b[:-2000]), "read.*", r"^ct: .*(cut|end|short)"),
 )  # fmt: skip
 
 
 def without_times(folder: Path) -> dict[str, Any]:
-    """SHA-256 of every file of a case; provenance and page without seconds, memory and threads."""
+    """SHA-256 of every file of a case, images unpacked; provenance and page without times, memory, threads."""
     found: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
         content = path.read_bytes()
@@ -151,6 +152,8 @@ def without_times(folder: Path) -> dict[str, Any]:
             for one in (told["inputs"]["ct"], told["inputs"]["bones"], *told["inputs"]["pets"]):
                 one.pop("seconds")
             content = json.dumps(told).encode()
+        elif path.suffix == ".gz":
+            content = gzip.decompress(content)
         elif path.name == "report.html":
             content = content.partition(b'<section id="provenance">')[0]
         found[path.name] = hashlib.sha256(content).hexdigest()
