@@ -139,7 +139,7 @@ KINDS = (
 
 
 def without_times(folder: Path) -> dict[str, Any]:
-    """SHA-256 of every file of a case, images unpacked; provenance and page without times, memory, threads."""
+    """SHA-256 of each file of a case, images unpacked; provenance and page without time, memory, threads."""
     found: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
         content = path.read_bytes()
