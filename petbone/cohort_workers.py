@@ -38,6 +38,17 @@ DEATHS = 2
 
 _ENDED_FOR_MEMORY = "worker-restart-memory"  # the topic of dask's nannies
 
+_OF_A_WORKER = {
+    "OMP_NUM_THREADS": 1,
+    "OPENBLAS_NUM_THREADS": 1,
+    # glibc's: what an array has left goes to the next one, of the next case and of other threads, too. Dask's
+    # own choice gives it back at every turn, and the system has to clear it each time: a quarter of the time.
+    "MALLOC_ARENA_MAX": 1,
+    "MALLOC_MMAP_MAX_": 0,
+    "MALLOC_TRIM_THRESHOLD_": 1 << 40,
+}
+"""Set in a worker's process before it begins."""
+
 _LOST = "the scheduler is lost; the cases that are done stay: run again when it is back"
 
 
@@ -79,8 +90,7 @@ def local_workers(count: int, memory_gb: float | None) -> Iterator[Client]:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.97,
-        # Without dask's MALLOC_TRIM_THRESHOLD_, which gives memory back at every turn: a quarter of the time.
-        "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
+        "distributed.nanny.pre-spawn-environ": _OF_A_WORKER,
     }
     place = {
         "n_workers": count,

@@ -16,7 +16,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from petbone.agreement import NORMAL_95
 from petbone.reliability import median_interval
@@ -99,6 +98,8 @@ def compare_two(first: npt.ArrayLike, second: npt.ArrayLike) -> Two:
 
     Raises ValueError for groups of fewer than `FEWEST`, numbers that are missing, and where all are the same.
     """
+    from scipy import stats  # a third of a second, for those who compare
+
     one, two = _groups([first, second])
     together = np.concatenate([one, two])
     ties = np.unique(together).size < together.size
@@ -123,6 +124,8 @@ def compare_more(groups: Sequence[npt.ArrayLike]) -> More:
     Raises ValueError for fewer than three groups, groups of fewer than `FEWEST`, numbers that are missing,
     and where all are the same.
     """
+    from scipy import stats
+
     given = _groups(groups)
     if len(given) < 3:
         raise ValueError(f"this test is of three groups or more, got {len(given)}")
@@ -140,6 +143,8 @@ def adjusted(p: npt.ArrayLike) -> tuple[F64, F64]:
     the expected part of false findings among the findings. Both as R's ``p.adjust``. Raises ValueError for
     what is no p.
     """
+    from scipy import stats
+
     given = np.asarray(p, np.float64)
     known = ~np.isnan(given)
     tests = given[known]
