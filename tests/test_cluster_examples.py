@@ -19,6 +19,7 @@ from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
 from cohort_fixtures import line, rows, write_scans, write_table
+from petbone.cohort_workers import local_workers
 
 CLUSTER = Path(__file__).parents[1] / "examples" / "cluster"
 CONFIG = CLUSTER / "dask.yaml"
@@ -90,6 +91,15 @@ def test_the_commands_of_the_containers_do_a_cohort(tmp_path):
         done = subprocess.run([*petbone, *words], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert {row["case"] for row in rows(tmp_path / "cohort/bones.csv")} == {"a", "b"}
+
+
+def test_workers_here_and_on_a_cluster_keep_their_memory_alike():
+    settings = dict(leaves(yaml.safe_load(CONFIG.read_text(encoding="utf-8"))))
+    of_glibc = {name.rpartition(".")[2]: str(value) for name, value in settings.items() if "MALLOC_" in name}
+    with local_workers(1, None) as client:
+        (environ,) = client.run(lambda: dict(os.environ)).values()
+    assert {name: value for name, value in environ.items() if name.startswith("MALLOC_")} == of_glibc
+    assert len(of_glibc) == 3
 
 
 @pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="dask-jobqueue is not installed")

@@ -376,8 +376,9 @@ def write_nifti(volume: Volume, path: Path, compression: int = 1) -> None:
     """Writes `volume` as .nii or .nii.gz (by the name), whole or not at all.
 
     Labels become uint8 (uint16 above 255), HU int16 where it was, everything else float32. sform and qform
-    are both set, unless the axes are not at right angles, which only an sform can say. Equal volumes give
-    equal bytes: no time, no file name, no description. `compression` is isal's level, 0 (fast) to 3 (small).
+    are both set, unless the axes are not at right angles, which only an sform can say. No time, no file name,
+    no description: equal volumes give equal bytes, but for one .gz in some ten thousand, which isal packs
+    otherwise (docs/state.md). `compression` is isal's level, 0 (fast) to 3 (small).
     """
     data = volume.data.astype(_dtype_on_disk(volume), copy=False)
     header = _header(volume, data.dtype)
